@@ -1,0 +1,18 @@
+# Sets up .venv and calls dvc or pytest; DVC is the make.
+.PHONY: study test
+PYTHON ?= python3.11
+
+study: .venv/ready
+	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc pull --quiet data
+	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc repro
+
+test: .venv/ready
+	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc pull --quiet data
+	.venv/bin/python -m pytest
+
+.venv/ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet -r requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps -e .
+	touch $@

@@ -1,0 +1,149 @@
+"""Caches on disk: memory-mapped arrays with a manifest, written whole or not at all."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from abu.models import Components
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """``write`` to a temporary name beside ``path``, then rename; nothing is left behind if it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which numpy would add
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, facts: dict) -> None:
+    """Facts as indented json."""
+    write_atomically(path, lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"))
+
+
+def write_array(path: Path, array: np.ndarray | torch.Tensor) -> None:
+    """One ``.npy`` file."""
+    write_atomically(path, lambda file: np.save(file, np.asarray(array), allow_pickle=False))
+
+
+def fingerprint(*parts) -> str:
+    """Short hash of json-able facts and of files (paths), e.g. of a model's weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, Path):
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def check_manifest(path: Path, expected: dict) -> dict:
+    """Manifest at ``path``; raises ValueError that names the first field that differs from ``expected``."""
+    found = json.loads(path.read_text())
+    for field, value in expected.items():
+        if found.get(field) != value:
+            short = lambda x: text if len(text := json.dumps(x)) < 80 else text[:77] + "..."
+            raise ValueError(f"{path}: {field} is {short(found.get(field))}; expected {short(value)}")
+    return found
+
+
+class EncodeOnTheFly:
+    """Token states that are computed when asked for: looks like [N, C, L, D], holds token ids [N, C, L] alone."""
+
+    def __init__(self, tokens: np.ndarray, components: Components):
+        self.tokens, self.components = tokens, components
+        self.shape = (*tokens.shape, components.text_encoder.config.hidden_size)
+
+    def __getitem__(self, index) -> torch.Tensor:
+        tokens = torch.as_tensor(np.asarray(self.tokens[index]), dtype=torch.int64)
+        return self.components.states(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape, -1)
+
+
+class Prepared:
+    """What ``prepare`` left: ``ids``, ``images`` (a table), ``latents`` [N, 2, c, h, w] (image and mirror image),
+    ``texts`` [N, C, L, D], ``empty`` [L, D] (no caption). Arrays are memory-mapped."""
+
+    def __init__(self, folder: Path, components: Components | None = None):
+        self.manifest = check_manifest(folder / "manifest.json", {})
+        self.ids: list[int] = self.manifest["ids"]
+        self.images = pd.read_csv(folder / "images.csv")
+        self.latents = torch.from_numpy(np.load(folder / "latents.npy", mmap_mode="c"))
+        self.empty = torch.from_numpy(np.load(folder / "empty.npy"))
+        if self.manifest["token_states"] == "on-the-fly":
+            self.texts = EncodeOnTheFly(np.load(folder / "texts.npy", mmap_mode="r"), components)
+        else:
+            self.texts = torch.from_numpy(np.load(folder / "texts.npy", mmap_mode="c"))
+        if self.images.id.tolist() != self.ids or len(self.latents) != len(self.ids):
+            raise ValueError(f"{folder}: images.csv, latents.npy and manifest.json list different images")
+
+    def rows(self, ids: list[int]) -> torch.Tensor:
+        """Positions of ``ids``; raises KeyError for an id that was not prepared."""
+        place = {id: row for row, id in enumerate(self.ids)}
+        if unknown := [id for id in ids if id not in place]:
+            raise KeyError(f"images {unknown[:5]} were not prepared")
+        return torch.tensor([place[id] for id in ids])
+
+
+def prepare(records, components: Components, out: Path, side: int, token_states: str, progress: str = "") -> None:
+    """Encode images, mirror images and captions into memory-mapped arrays, one batch in memory at a time.
+
+    ``records``: from ``load_captions``; images with more captions than the fewest keep their first ones.
+    ``token_states``: ``float16``, ``float32``, or ``on-the-fly`` (token ids alone are stored).
+    """
+    from abu.data import read_image
+    from abu.progress import track
+
+    if token_states not in ("float16", "float32", "on-the-fly"):
+        raise ValueError(f"token_states is {token_states!r}; expected float16, float32 or on-the-fly")
+    captions = min(len(record.captions) for record in records)
+    empty = components.texts([""])
+    arrays = {}
+
+    def array(name: str, dtype: str, *shape: int) -> np.ndarray:
+        if name not in arrays:
+            path = out / f".{name}.npy"
+            arrays[name] = np.lib.format.open_memmap(path, "w+", dtype, (len(records), *shape))
+        return arrays[name]
+
+    try:
+        for row, record in enumerate(track(records, progress)):
+            pixels = torch.from_numpy(read_image(record.path, side))
+            latents = components.encode(torch.stack([pixels, pixels.flip(-1)]))
+            array("latents", "float32", *latents.shape)[row] = latents
+            tokens = components.tokens(list(record.captions[:captions]))
+            if token_states == "on-the-fly":
+                array("texts", "int32", *tokens.shape)[row] = tokens
+            else:
+                texts = components.states(tokens)
+                array("texts", token_states, *texts.shape)[row] = texts
+        for name, values in arrays.items():
+            values.flush()
+            (out / f".{name}.npy").rename(out / f"{name}.npy")
+    finally:
+        for name in arrays:
+            (out / f".{name}.npy").unlink(missing_ok=True)
+    write_array(out / "empty.npy", empty[0])
+    table = pd.DataFrame([{"id": r.id, "file": str(r.path), "caption": r.captions[0], **r.fields} for r in records])
+    write_atomically(out / "images.csv", lambda file: table.to_csv(file, index=False))
+    manifest = {"ids": [r.id for r in records], "captions": captions, "side": side, "token_states": token_states}
+    write_json(out / "manifest.json", {**manifest, "latents": fingerprint(out / "latents.npy")})
+
+
+def finished(folder: Path, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Result of one named task: read from ``folder`` if it was finished before, else computed and kept there.
+
+    ``folder`` must be named by the fingerprint of every input, e.g. ``scratch/unlearn-<fingerprint>``.
+    """
+    path = folder / f"{name}.npy"
+    if not path.exists():
+        write_array(path, compute())
+    return torch.from_numpy(np.load(path))

@@ -1,0 +1,77 @@
+"""Captioned images in COCO captions form: ``captions.json`` (or any annotations file) and a folder of images."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from abu.noise import permutation
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """One image of a data set; ``fields`` are the other entries of its COCO record (concept, style, ...)."""
+
+    id: int
+    path: Path
+    captions: tuple[str, ...]
+    fields: dict
+
+
+def load_captions(annotations: Path, images: Path, keep: dict[str, list] | None = None) -> list[Captioned]:
+    """Records of a COCO captions file in the order of its ``images`` list.
+
+    ``keep`` maps a field to its allowed values, e.g. ``{"group": ["smileys-emotion"]}``.
+    Raises ValueError for a file not in COCO form, duplicate ids, an image without a caption, or an empty selection;
+    FileNotFoundError for a missing image.
+    """
+    try:
+        content = json.loads(Path(annotations).read_text())
+        entries = [(int(image["id"]), str(image["file_name"]), image) for image in content["images"]]
+        texts: dict[int, list[str]] = {}
+        for annotation in content["annotations"]:
+            texts.setdefault(int(annotation["image_id"]), []).append(str(annotation["caption"]))
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        expected = "images (id, file_name) and annotations (image_id, caption)"
+        raise ValueError(f"{annotations} is not a COCO captions file: expected {expected}, found {error!r}") from error
+    if repeated := [id for id, n in Counter(id for id, *_ in entries).items() if n > 1]:
+        raise ValueError(f"{annotations} has duplicate image ids: {repeated[:5]}")
+    entries = [e for e in entries if all(e[2].get(field) in values for field, values in (keep or {}).items())]
+    if not entries:
+        raise ValueError(f"{annotations} has no image where {keep}")
+    if bare := [id for id, *_ in entries if id not in texts]:
+        raise ValueError(f"{annotations} has no caption for images {bare[:5]}")
+    if missing := [file for _, file, _ in entries if not (images / file).is_file()]:
+        raise FileNotFoundError(f"{images} lacks {len(missing)} images of {annotations}: {missing[:5]}")
+    return [
+        Captioned(id, images / file, tuple(texts[id]), {k: v for k, v in image.items() if k not in ("id", "file_name")})
+        for id, file, image in entries
+    ]
+
+
+def read_image(path: Path, side: int) -> np.ndarray:
+    """RGB pixels, float32 [3, side, side] in [-1, 1]: shorter edge resized to ``side``, then a centre crop.
+
+    Raises ValueError for a file that is no readable image.
+    """
+    try:
+        image = Image.open(path).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not a readable image: {error}") from error
+    if image.size != (side, side):
+        scale = side / min(image.size)
+        image = image.resize([max(side, round(s * scale)) for s in image.size], Image.Resampling.LANCZOS)
+        left, top = [(s - side) // 2 for s in image.size]
+        image = image.crop((left, top, left + side, top + side))
+    return np.asarray(image, np.float32).transpose(2, 0, 1) / 127.5 - 1
+
+
+def hold_out(ids: list[int], count: int, seed: int) -> tuple[list[int], list[int]]:
+    """Ids to train on and ``count`` ids held out, both in the given order; the choice is named (seed, "held out")."""
+    if not 0 <= count < len(ids):
+        raise ValueError(f"cannot hold out {count} of {len(ids)} images")
+    out = {ids[i] for i in permutation(len(ids), seed, "held out")[:count]}
+    return [id for id in ids if id not in out], [id for id in ids if id in out]

@@ -1,0 +1,85 @@
+"""Arrays in, matplotlib figures out."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+sns.set_theme(style="whitegrid", rc={"figure.dpi": 90, "font.size": 9, "axes.titlesize": 8})
+
+
+def show(axis, pixels: np.ndarray, title: str = "", frame: str | None = None) -> None:
+    """One picture [3, H, W] in [0, 1] with its title, framed in a colour if given."""
+    axis.imshow(np.clip(np.asarray(pixels, np.float32).transpose(1, 2, 0), 0, 1))
+    axis.set(xticks=[], yticks=[])
+    axis.set_title(title, fontsize=6)
+    for spine in axis.spines.values():
+        spine.set(visible=bool(frame), color=frame, linewidth=2.5)
+
+
+def gallery(pictures, titles=None, columns: int = 8, size: float = 1.15) -> Figure:
+    """Pictures [N, 3, H, W] in rows of ``columns``."""
+    rows = -(-len(pictures) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, size * 1.25 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, (axis, picture) in enumerate(zip(axes.flat, pictures)):
+        axis.axis("on")
+        show(axis, picture, wrap(titles[index]) if titles else "")
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def strips(queries, names, tops, scores, right) -> Figure:
+    """One row a query: its picture [3, H, W], then its top K ``tops`` [Q, K, 3, H, W], each with its score [Q, K].
+
+    Pictures for which ``right`` [Q, K] is true are framed in green.
+    """
+    count, k = np.shape(scores)
+    figure, axes = plt.subplots(count, k + 1, figsize=(0.95 * (k + 1), 1.18 * count), squeeze=False)
+    for q in range(count):
+        show(axes[q, 0], queries[q], wrap(names[q]), "black")
+        for place in range(k):
+            frame = "tab:green" if right[q][place] else None
+            show(axes[q, place + 1], tops[q][place], f"{scores[q][place]:.2g}", frame)
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def curves(x, series: dict[str, np.ndarray], x_label: str, y_label: str, log: bool = False) -> Figure:
+    """Named curves over one axis."""
+    figure, axis = plt.subplots(figsize=(6, 3))
+    for name, values in series.items():
+        axis.plot(x, values, label=name)
+    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    axis.legend()
+    figure.tight_layout()
+    return figure
+
+
+def distributions(values: dict[str, np.ndarray], x_label: str, log: bool = False) -> Figure:
+    """Histograms of named samples, one over the other, as densities."""
+    figure, axis = plt.subplots(figsize=(6, 3))
+    sns.histplot(values, ax=axis, stat="density", common_norm=False, element="step", bins=60, log_scale=log)
+    axis.set(xlabel=x_label)
+    figure.tight_layout()
+    return figure
+
+
+def matrix(values: np.ndarray, names: list[str], x_label: str, y_label: str, label: str) -> Figure:
+    """A square table as colours."""
+    figure, axis = plt.subplots(figsize=(7, 6))
+    ticks = {"xticklabels": names, "yticklabels": names}
+    sns.heatmap(values, ax=axis, center=0, cmap="vlag", cbar_kws={"label": label}, **ticks)
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.tick_params(labelsize=6)
+    figure.tight_layout()
+    return figure
+
+
+def wrap(text: str, width: int = 16) -> str:
+    """Text broken between words."""
+    lines = [""]
+    for word in str(text).split():
+        lines[-1:] = [f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [lines[-1], word]
+    return "\n".join(line for line in lines if line)

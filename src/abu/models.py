@@ -1,0 +1,99 @@
+"""Frozen components, the U-Net, the choice of attributed weights, the device."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+SELECTIONS = {  # which parameters are attributed, by their names
+    "cross-attn-kv": lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
+    "cross-attn": lambda name: "attn2." in name,
+    "attn": lambda name: "attn1." in name or "attn2." in name,
+    "all": lambda name: True,
+}
+
+
+@dataclass(frozen=True)
+class Components:
+    """The frozen parts of a latent diffusion model."""
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    scheduler: DDIMScheduler
+
+    def tokens(self, captions: list[str]) -> torch.Tensor:
+        """Token ids, int64 [B, L], padded and cut to the tokenizer's length."""
+        options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        return self.tokenizer(captions, max_length=self.tokenizer.model_max_length, **options).input_ids
+
+    @torch.no_grad()
+    def states(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token states, float32 [B, L, D], of token ids [B, L]."""
+        return self.text_encoder(tokens.to(self.text_encoder.device)).last_hidden_state.float().cpu()
+
+    def texts(self, captions: list[str]) -> torch.Tensor:
+        """Token states, float32 [B, L, D], of captions."""
+        return self.states(self.tokens(captions))
+
+    @torch.no_grad()
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scaled latents, float32 [B, c, h, w], of pixels in [-1, 1]: the posterior's mode, so that an image has one."""
+        return self.vae.encode(pixels.to(self.vae.device)).latent_dist.mode().cpu() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixels, float32 [B, 3, H, W] in [0, 1], of scaled latents."""
+        pixels = self.vae.decode(latents.to(self.vae.device) / self.vae.config.scaling_factor).sample
+        return (pixels.cpu() / 2 + 0.5).clamp(0, 1)
+
+
+def load_components(source: str | Path, device: torch.device | str = "cpu") -> Components:
+    """Components from a folder or hub name in diffusers' format (``tokenizer``, ``text_encoder``, ``vae``, ``scheduler``)."""
+    text_encoder = CLIPTextModel.from_pretrained(source, subfolder="text_encoder").requires_grad_(False).eval()
+    vae = AutoencoderKL.from_pretrained(source, subfolder="vae").requires_grad_(False).eval()
+    return Components(
+        CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
+        text_encoder.to(device),
+        vae.to(device),
+        DDIMScheduler.from_pretrained(source, subfolder="scheduler"),
+    )
+
+
+def load_unet(folder: str | Path, device: torch.device | str = "cpu") -> UNet2DConditionModel:
+    """Trained U-Net, frozen, in evaluation mode."""
+    return UNet2DConditionModel.from_pretrained(folder).to(device).requires_grad_(False).eval()
+
+
+def select_weights(unet: nn.Module, selection: str) -> list[str]:
+    """Names of the attributed parameters; sets exactly them to require a gradient.
+
+    Raises ValueError for an unknown selection or one that matches nothing.
+    """
+    if selection not in SELECTIONS:
+        raise ValueError(f"weight selection is {selection!r}; expected one of {sorted(SELECTIONS)}")
+    names = [name for name, _ in unet.named_parameters() if SELECTIONS[selection](name)]
+    if not names:
+        raise ValueError(f"weight selection {selection!r} matches no parameter of {type(unet).__name__}")
+    unet.requires_grad_(False)
+    for name in names:
+        unet.get_parameter(name).requires_grad_(True)
+    return names
+
+
+def use_device(device: str, threads: int = 0) -> torch.device:
+    """The device of a run: ``auto``, ``cpu``, ``cuda``, ``cuda:1``; ``threads`` limits the CPU (0: all cores).
+
+    Raises RuntimeError for a device that is not there.
+    """
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros((), device=device).device
+    except (AssertionError, RuntimeError) as error:
+        raise RuntimeError(f"device {device!r} is not there: {str(error).splitlines()[0]}") from error

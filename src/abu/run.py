@@ -1,0 +1,92 @@
+"""Run one notebook of the study as a DVC stage: ``python -m abu.run STAGE [KEY=VALUE ...]``.
+
+``notebooks/STAGE.ipynb`` receives the ``common`` section of ``params.yaml``, its own section, the pairs (YAML values),
+and ``out``, the folder it owns. The executed copy, without anything that differs between equal runs, is
+``results/STAGE.ipynb``. The only module that knows papermill and ``params.yaml``.
+"""
+
+import os
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import papermill
+from ruamel.yaml import YAML
+
+from abu import ROOT
+
+ENVIRONMENT = {  # read by the kernel at start-up
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONHASHSEED": "0",
+    "SOURCE_DATE_EPOCH": "0",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+read = YAML(typ="safe").load
+
+
+def parameters(stage: str, pairs: dict, root: Path = ROOT) -> dict:
+    """Parameters of one run, later sources winning: ``common``, the stage's section, ``pairs``, ``out``."""
+    params = read(root / "params.yaml")
+    if stage not in params or not (root / "notebooks" / f"{stage}.ipynb").exists():
+        raise KeyError(f"unknown stage {stage!r}; expected one of {sorted(set(params) - {'common'})}")
+    return {**params["common"], **(params[stage] or {}), **pairs, "out": f"results/{stage}"}
+
+
+def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
+    """Execute a notebook; raises KeyError for a stage or a parameter that does not exist, before anything is written."""
+    values = parameters(stage, pairs, root)
+    source, target = root / "notebooks" / f"{stage}.ipynb", root / "results" / f"{stage}.ipynb"
+    if unknown := values.keys() - papermill.inspect_notebook(str(source)).keys():
+        raise KeyError(f"{source.name} declares no parameter {sorted(unknown)}")
+    (root / values["out"]).mkdir(parents=True, exist_ok=True)
+    with progress_to_terminal():
+        notebook = papermill.execute_notebook(
+            str(source), str(target), values, cwd=str(root), progress_bar=False, record_timing=False
+        )
+    nbformat.write(normalised(notebook), target)
+
+
+@contextmanager
+def progress_to_terminal():
+    """Show what the kernel writes to the pipe ``ABU_PROGRESS``, since its own output belongs to the notebook."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "progress")
+        os.mkfifo(path)
+        os.environ["ABU_PROGRESS"] = path
+        pipe = os.open(path, os.O_RDWR)  # never end of file while the kernel opens and closes its end
+
+        def copy() -> None:
+            while not (data := os.read(pipe, 65536)).endswith(b"\0"):
+                os.write(2, data)
+
+        thread = threading.Thread(target=copy, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            os.write(pipe, b"\0")
+            thread.join(timeout=5)
+            os.close(pipe)
+            del os.environ["ABU_PROGRESS"]
+
+
+def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The executed notebook without what differs between two equal runs."""
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index}"
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    return notebook
+
+
+if __name__ == "__main__":
+    os.environ.update(ENVIRONMENT)
+    stage, *pairs = sys.argv[1:]
+    execute(stage, {key: YAML(typ="safe").load(value) for key, value in (pair.split("=", 1) for pair in pairs)})

@@ -1,0 +1,31 @@
+"""Draw pictures: DDIM (eta 0) or DDPM (eta 1) with classifier-free guidance, every random number named."""
+
+import torch
+from diffusers import DDIMScheduler
+
+from abu.noise import normals
+
+
+@torch.no_grad()
+def sample(
+    unet, scheduler: DDIMScheduler, texts, empty, names: list[tuple], shape: tuple[int, ...], steps: int = 25,
+    guidance: float = 2.0, eta: float = 0.0,
+) -> torch.Tensor:
+    """Latents, float32 [Q, *shape], one for each of ``texts`` [Q, L, D]; ``empty`` [L, D] is the state of no caption.
+
+    Initial noise is named (*name, "sample"), that of step t (*name, "sample", t): a query's picture does not depend on
+    the others in its batch. Raises ValueError for no query.
+    """
+    if not len(texts):
+        raise ValueError("no query: the list of prompts is empty")
+    device = next(unet.parameters()).device
+    scheduler = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
+    scheduler.set_timesteps(steps)
+    both = torch.cat([texts, empty.expand_as(texts)]).to(device)
+    x = normals(shape, [(*name, "sample") for name in names]).to(device)
+    for t in scheduler.timesteps:
+        conditional, unconditional = unet(torch.cat([x, x]), t, encoder_hidden_states=both).sample.chunk(2)
+        prediction = unconditional + guidance * (conditional - unconditional)
+        noise = normals(shape, [(*name, "sample", int(t)) for name in names]).to(device) if eta else None
+        x = scheduler.step(prediction, t, x, eta=eta, variance_noise=noise).prev_sample
+    return x.cpu()

@@ -1,0 +1,87 @@
+"""Unlearn a query: Newton steps up its loss, preconditioned by Fisher information (AbU, eq. 4 to 6)."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from abu.losses import check_finite
+
+Tensors = dict[str, Tensor]
+
+
+def norm(tensors: Tensors) -> float:
+    """Euclidean norm of all tensors together."""
+    return torch.stack([t.double().norm() for t in tensors.values()]).norm().item()
+
+
+def newton_direction(gradient: Tensors, fisher: Tensors, damping: float) -> Tensors:
+    """``(F + damping * mean(F))^-1 gradient`` with diagonal F (eq. 5), the mean taken over all attributed weights.
+
+    Without damping a weight that no training image moves gets an unbounded step: zero Fisher then raises ValueError.
+    """
+    if gradient.keys() != fisher.keys():
+        raise KeyError(f"gradient is of {sorted(gradient)[:3]}..., Fisher of {sorted(fisher)[:3]}...")
+    mean = torch.cat([f.flatten() for f in fisher.values()]).mean()
+    ridge = damping * mean
+    if not mean > 0 or min(f.min() for f in fisher.values()) + ridge <= 0:
+        raise ValueError("Fisher information has zeros: give a damping above 0")
+    return {name: (g / (fisher[name] + ridge)).to(g.dtype) for name, g in gradient.items()}
+
+
+@contextmanager
+def moved(model: nn.Module, delta: Tensors):
+    """Context in which the named weights are moved by ``delta``; they are restored to the bit on leaving."""
+    params = {name: model.get_parameter(name) for name in delta}
+    kept = {name: p.detach().clone() for name, p in params.items()}
+    try:
+        with torch.no_grad():
+            for name, p in params.items():
+                p.add_(delta[name])
+        yield model
+    finally:
+        with torch.no_grad():
+            for name, p in params.items():
+                p.copy_(kept[name])
+
+
+def unlearn(
+    model: nn.Module,
+    gradient: Callable[[nn.Module, int], Tensors],
+    fisher: Tensors,
+    damping: float,
+    steps: int = 1,
+    alpha: float | None = None,
+    n: int | None = None,
+    relative_norm: float | None = None,
+) -> Tensors:
+    """Change of the weights, ``theta - theta_0``, that unlearns a query.
+
+    Each of ``steps`` steps adds ``(alpha / n) F^-1 gradient`` (eq. 5), where ``gradient(model, step)`` is that of the
+    query's loss. With ``relative_norm`` in place of ``alpha``, each step is scaled to ``relative_norm / steps`` of
+    ``||theta_0||``: step sizes do not carry over between models, relative norms nearly do. The model is unchanged.
+    """
+    if (alpha is None) == (relative_norm is None):
+        raise ValueError(f"give one of alpha and relative_norm; found {alpha} and {relative_norm}")
+    size = norm({name: model.get_parameter(name).detach() for name in fisher})
+    delta = {name: torch.zeros_like(f, dtype=model.get_parameter(name).dtype) for name, f in fisher.items()}
+    for step in range(steps):
+        with moved(model, delta):
+            direction = newton_direction(gradient(model, step), fisher, damping)
+        scale = alpha / n if relative_norm is None else relative_norm * size / steps / norm(direction)
+        delta = {name: delta[name] + scale * d for name, d in direction.items()}
+    for name, d in delta.items():
+        check_finite(f"step of {name}", d)
+    return delta
+
+
+def score(before: Tensor, after: Tensor, flips: str = "max") -> Tensor:
+    """``tau = L(z, theta) - L(z, theta_0)`` (eq. 6) of each image, [N], from loss tables [N, F, C, T].
+
+    Mean over captions and timesteps; over image and mirror image the maximum, or the mean (an ablation).
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"loss tables differ in shape: {tuple(before.shape)} and {tuple(after.shape)}")
+    rise = (after - before).double().mean((2, 3))
+    return {"max": rise.amax(1), "mean": rise.mean(1)}[flips]

@@ -1,0 +1,120 @@
+"""The pipeline is declared truthfully and runs end to end on tiny parameters."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+by_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+read = YAML(typ="safe").load
+
+
+def code(path: Path) -> str:
+    """Python source of a module or a notebook."""
+    if path.suffix == ".py":
+        return path.read_text()
+    return "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
+
+
+def imported(path: Path, seen: frozenset = frozenset()) -> set[Path]:
+    """Modules of ``abu`` that a file imports, directly or through other modules of ``abu``."""
+    names = set()
+    for node in ast.walk(ast.parse(code(path))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "abu":
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    files = {ROOT / "src" / (name.replace(".", "/") + ".py") for name in names if name != "abu"}
+    files = {file for file in files if file.exists()} - seen
+    return files.union(*(imported(file, seen | files) for file in files))
+
+
+@by_notebook
+def test_stage_declares_what_its_notebook_imports(notebook: Path) -> None:
+    stage = read(ROOT / "dvc.yaml")["stages"][notebook.stem]
+    expected = {str(file.relative_to(ROOT)) for file in imported(notebook) | {notebook}}
+    declared = {dep for dep in stage["deps"] if dep.endswith((".py", ".ipynb"))}
+    assert declared == expected
+    assert {"common", notebook.stem} == set(stage["params"])
+
+
+@by_notebook
+def test_notebook_declares_every_parameter_and_is_stripped(notebook: Path) -> None:
+    cells = [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
+    assert not any(c.outputs or c.execution_count for c in cells)
+    declared = papermill.inspect_notebook(str(notebook)).keys()
+    for params in (read(ROOT / "params.yaml"), read(ROOT / "tests" / "params.yaml")):
+        assert {*params["common"], *params[notebook.stem], "out"} == set(declared)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """A copy of the study with tiny parameters, run once by a real ``dvc repro``."""
+    root = tmp_path_factory.mktemp("study")
+    for name in ("notebooks", "src", "data"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "dvc.yaml", root)
+    shutil.copy(ROOT / "tests" / "params.yaml", root)
+    (root / ".dvcignore").write_text("__pycache__/\nscratch/\n")
+    dvc(root, "init --no-scm --quiet")
+    dvc(root, "add --quiet data")
+    dvc(root, "repro --quiet")
+    return root
+
+
+def dvc(root: Path, command: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(root / "src")}
+    done = subprocess.run([sys.executable, "-m", "dvc", *command.split()], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_study_runs_and_scores_carry_ids(study: Path) -> None:
+    import pandas as pd
+
+    scores = pd.read_parquet(study / "results/unlearn/scores.parquet")
+    trained = json.loads((study / "results/train/train.json").read_text())
+    assert set(scores.image_id) == set(trained["train_ids"]) and not set(scores.image_id) & set(trained["heldout_ids"])
+    assert scores.groupby("query")["rank"].max().eq(len(trained["train_ids"])).all()
+    report = nbformat.read(study / "results/report.ipynb", 4)
+    assert sum("image/png" in o.get("data", {}) for c in report.cells for o in c.get("outputs", [])) >= 3
+
+
+def test_second_repro_does_nothing_and_a_forced_one_changes_no_byte(study: Path) -> None:
+    assert dvc(study, "status").strip() == "Data and pipelines are up to date."
+    before = (study / "dvc.lock").read_bytes()
+    dvc(study, "repro --quiet --force")
+    assert (study / "dvc.lock").read_bytes() == before
+
+
+def test_edit_under_unlearn_reruns_it_and_its_followers_only(study: Path) -> None:
+    text = (study / "params.yaml").read_text()
+    (study / "params.yaml").write_text(text.replace("relative_norm: 5.0e-2", "relative_norm: 1.0e-1"))
+    try:
+        assert set(json.loads(dvc(study, "status --json"))) == {"unlearn"}
+        output = dvc(study, "repro")
+    finally:
+        (study / "params.yaml").write_text(text)
+    ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    assert ran == ["unlearn", "report"]
+
+
+def test_runner_refuses_unknown_stages_and_parameters(tmp_path: Path) -> None:
+    from abu.run import execute
+
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    with pytest.raises(KeyError, match="unknown stage 'unlearned'"):
+        execute("unlearned", {}, tmp_path)
+    with pytest.raises(KeyError, match="declares no parameter .'dampening'"):
+        execute("unlearn", {"dampening": 1}, tmp_path)
+    assert not (tmp_path / "results").exists()
