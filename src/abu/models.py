@@ -94,6 +94,9 @@ def use_device(device: str, threads: int = 0) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.zeros((), device=device).device
+        found = torch.zeros((), device=device).device
+        if found.type == "cuda":
+            torch.cuda.set_device(found)  # accelerate takes the current one
+        return found
     except (AssertionError, RuntimeError) as error:
         raise RuntimeError(f"device {device!r} is not there: {str(error).splitlines()[0]}") from error

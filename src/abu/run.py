@@ -22,6 +22,7 @@ ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONHASHSEED": "0",
+    "PYTHONWARNINGS": "ignore:IProgress not found",
     "SOURCE_DATE_EPOCH": "0",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",

@@ -101,18 +101,18 @@ def train(
             stateful[name].load_state_dict(value)
     for step in track(range(len(losses), steps), progress):
         rows = [row for row in slots(len(data.ids), step, batch_size, seed) if row[0] in kept]
-        mine = rows[accelerator.process_index :: accelerator.num_processes] or rows[:1]
-        share = accelerator.num_processes / max(len(rows), 1)
         if rows:
-            tensors = batch(data, scheduler, mine, seed, caption_dropout, flips)
+            mine = rows[accelerator.process_index :: accelerator.num_processes]
+            share = accelerator.num_processes / len(rows) if mine else 0.0  # processes' gradients are averaged
+            tensors = batch(data, scheduler, mine or rows[:1], seed, caption_dropout, flips)
             loss = denoising_loss(model, scheduler, *(x.to(accelerator.device) for x in tensors)).sum() * share
             accelerator.backward(loss)
             clip_grad_norm_(unet.parameters(), clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             ema.step(unet.parameters())
-            losses.append(loss.item())
-            check_finite(f"training loss of step {step}", loss.detach())
+            losses.append(accelerator.reduce(loss.detach(), "mean").item())
+            check_finite(f"training loss of step {step}", torch.tensor(losses[-1]))
         else:
             losses.append(math.nan)
         schedule.step()

@@ -1,0 +1,52 @@
+"""How much of a loss pass goes into named noise? ``python benchmarks/noise.py`` (after the study has run).
+
+Side by side in one run: losses of the same rows with the noise drawn by name, and with noise drawn beforehand; then the
+draws alone by name, and by one unnamed call of torch. Medians of repeated rounds, with their range.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from abu import ROOT
+from abu.cache import Prepared
+from abu.losses import denoising_loss
+from abu.models import load_components, load_unet
+from abu.noise import normals
+
+ROWS, ROUNDS = 128, 9
+
+
+@torch.no_grad()
+def main() -> None:
+    scheduler = load_components(ROOT / "results/components/model").scheduler
+    data = Prepared(ROOT / "results/prepare")
+    unet = load_unet(Path(ROOT, "results/train/unet"))
+    keys = [(0, "loss", data.ids[i], 0, 500) for i in range(ROWS)]
+    x0, text, t = data.latents[:ROWS, 0], data.texts[:ROWS, 0].float(), torch.full((ROWS,), 500)
+    draw = lambda: normals(tuple(x0.shape[1:]), keys)
+    fixed = draw()
+    contenders = {
+        "loss, named noise": lambda: denoising_loss(unet, scheduler, x0, draw(), t, text),
+        "loss, noise at hand": lambda: denoising_loss(unet, scheduler, x0, fixed, t, text),
+        "named draws": draw,
+        "one unnamed draw": lambda: torch.randn_like(fixed),
+    }
+    results = [run() for run in contenders.values()]
+    assert torch.equal(results[0], results[1]), "both sides must give the same losses"
+    seconds = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    base = np.median(seconds["loss, noise at hand"])
+    for name, values in seconds.items():
+        ratios = np.array(values) / base
+        print(f"{name:20s} {np.median(ratios):6.3f} of a loss pass ({ratios.min():.3f} to {ratios.max():.3f})")
+
+
+if __name__ == "__main__":
+    main()
