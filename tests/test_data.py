@@ -1,6 +1,8 @@
 """Data, caches and training: what they refuse, and that they resume to the bit."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 from abu import ROOT
 from abu.cache import Prepared, check_manifest, finished, fingerprint, prepare, write_array, write_atomically
 from abu.data import hold_out, load_captions, read_image
-from abu.models import load_components
+from abu.models import load_components, load_unet
 from abu.train import batch, initial_unet, slots, train
 
 UNET = dict(
@@ -128,9 +130,10 @@ def test_token_states_on_the_fly_equal_the_stored_ones(tmp_path, components, rec
 
 
 def test_prepare_leaves_nothing_half_written(tmp_path, components, records):
+    (tmp_path / "out").mkdir()
     broken = [*records[:2], replace(records[2], path=tmp_path / "no.png")]
     with pytest.raises(ValueError, match="not a readable image"):
-        prepare(broken, components, tmp_path / "out", 64, "float16") if (tmp_path / "out").mkdir() is None else None
+        prepare(broken, components, tmp_path / "out", 64, "float16")
     assert not list((tmp_path / "out").iterdir())
     with pytest.raises(ValueError, match="token_states is 'float8'"):
         prepare(records, components, tmp_path, 64, "float8")
@@ -219,3 +222,43 @@ def test_recipe_of_the_components_trains_and_loads(tmp_path, records):
     parts = load_components(tmp_path)
     assert parts.texts(["skull"]).shape == (1, 24, 128)
     assert parts.encode(pixels[:1]).shape == (1, 4, 16, 16)
+
+
+def test_two_processes_train_the_model_of_one(tmp_path, data, components):
+    """accelerate with two CPU processes; odd batches and left-out images share unevenly. Tolerance: float32 rounding."""
+    config = UNET | {"cross_attention_dim": data.texts.shape[-1]}
+    recipe = dict(steps=4, batch_size=5, lr=1e-3, warmup=1, ema_decay=0.5, progress="")
+    keep = data.ids[2:]
+    prepare_folder, result = tmp_path / "prepared.json", tmp_path / "unet"
+    prepare_folder.write_text(json.dumps([str(data.folder), config, keep, recipe, str(result)]))
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run([*launch, str(script), str(prepare_folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, losses, _ = train(data, components.scheduler, config, keep, **recipe)
+    two = load_unet(result)
+    for a, b in zip(one.parameters(), two.parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
+    assert json.loads((tmp_path / "losses.json").read_text()) == pytest.approx(losses, rel=1e-4)
+
+
+WORKER = """
+import json, sys
+from pathlib import Path
+from accelerate import PartialState
+from abu import ROOT
+from abu.cache import Prepared
+from abu.models import load_components, load_unet
+from abu.train import train
+
+folder, config, keep, recipe, out = json.loads(Path(sys.argv[1]).read_text())
+unet, losses, _ = train(Prepared(Path(folder)), load_components(ROOT / "data/components").scheduler, config, keep, **recipe)
+state = PartialState()
+assert state.num_processes == 2
+if state.is_main_process:
+    unet.save_pretrained(out)
+    Path(out).with_name("losses.json").write_text(json.dumps(losses))
+state.destroy_process_group()
+"""
