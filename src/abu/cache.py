@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from abu import ROOT
 from abu.models import Components
 
 
@@ -46,6 +47,11 @@ def fingerprint(*parts) -> str:
     return digest.hexdigest()
 
 
+def code(*modules: str) -> list[Path]:
+    """Source files of ``abu`` modules, for a fingerprint: results of edited code are not taken for current ones."""
+    return [ROOT / "src" / "abu" / f"{module}.py" for module in modules]
+
+
 def check_manifest(path: Path, expected: dict) -> dict:
     """Manifest at ``path``; raises ValueError that names the first field that differs from ``expected``."""
     found = json.loads(path.read_text())
@@ -73,6 +79,7 @@ class Prepared:
     ``texts`` [N, C, L, D], ``empty`` [L, D] (no caption). Arrays are memory-mapped."""
 
     def __init__(self, folder: Path, components: Components | None = None):
+        self.folder = folder
         self.manifest = check_manifest(folder / "manifest.json", {})
         self.ids: list[int] = self.manifest["ids"]
         self.images = pd.read_csv(folder / "images.csv")

@@ -115,6 +115,33 @@ def train_clip(
     return clip.eval()
 
 
+def separate(encoder: CLIPTextModel, captions: list[list[str]], tokenizer: CLIPTokenizer, steps: int, seed: int = 0) -> None:
+    """Fine-tune a text encoder so that the token states of different captions differ as a whole.
+
+    A contrastive image-text loss leaves siblings (``red heart``, ``broken heart``) almost the same states, and a denoiser
+    that reads them draws one for the other. Here two captions of one picture attract and those of others repel
+    (temperature 0.1), compared by the mean of their states over all positions.
+    """
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(encoder.parameters(), 5e-4, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
+    tokens = [tokenizer(c, padding="max_length", truncation=True, return_tensors="pt").input_ids for c in captions]
+    names = {c[0]: [i for i, other in enumerate(captions) if other[0] == c[0]] for c in captions}
+    draw = torch.Generator().manual_seed(seed)
+    pick = lambda n, count=1: torch.randperm(n, generator=draw)[:count].tolist()
+    for _ in track(range(steps), "separate"):
+        rows = [group[pick(len(group))[0]] for group in (list(names.values())[i] for i in pick(len(names), 160))]
+        pairs = torch.stack([tokens[row][pick(len(tokens[row]), 2)] for row in rows])  # [B, 2, L]
+        states = F.normalize(encoder(pairs.flatten(0, 1)).last_hidden_state.mean(1), dim=-1).unflatten(0, (-1, 2))
+        logits = states[:, 0] @ states[:, 1].T / 0.1
+        labels = torch.arange(len(rows))
+        loss = F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
 def train_components(pixels: torch.Tensor, captions: list[list[str]], out: Path, vae_steps: int, clip_steps: int) -> None:
     """Train all components and save them under ``out`` in diffusers' folder format, with ``clip`` beside them."""
     side = pixels.shape[-1]
@@ -125,7 +152,9 @@ def train_components(pixels: torch.Tensor, captions: list[list[str]], out: Path,
     half = [0.5] * 3
     size = {"height": side, "width": side}
     CLIPImageProcessor(size=size, crop_size=size, image_mean=half, image_std=half).save_pretrained(out / "clip")
-    CLIPTextModel.from_pretrained(out / "clip").save_pretrained(out / "text_encoder")
+    encoder = CLIPTextModel.from_pretrained(out / "clip")
+    separate(encoder, captions, tokenizer, clip_steps)
+    encoder.save_pretrained(out / "text_encoder")
     train_autoencoder(pixels, vae_steps).save_pretrained(out / "vae")
     DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
