@@ -59,7 +59,7 @@ def fisher_diagonal(
     ``example(i, flip, caption)`` gives x0 [c, h, w] and text [L, D] of image number i; flip and caption are large
     random integers, to be reduced by their remainders. Each image is met ``draws`` times; timestep (uniform), noise,
     caption and flip of a draw are named (seed, "fisher", image id, draw). Weights of Linear layers take one backward
-    pass a batch; where the selection has others too, one a example.
+    pass a batch; where the selection has others too, one an example.
     """
     linear = all(name.endswith(".weight") and isinstance(unet.get_submodule(name[:-7]), nn.Linear) for name in weights)
     params = [unet.get_parameter(name) for name in weights]
