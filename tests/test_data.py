@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from abu import ROOT
-from abu.cache import Prepared, check_manifest, finished, fingerprint, prepare, write_array, write_atomically
+from abu.cache import Prepared, check_manifest, fingerprint, prepare, write_array, write_atomically
 from abu.data import hold_out, load_captions, read_image
 from abu.models import load_components, load_unet
 from abu.train import batch, initial_unet, slots, train
@@ -159,11 +159,6 @@ def test_writes_are_whole_or_not_at_all(tmp_path):
     write_array(tmp_path / "a.npy", np.arange(3))
     assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2] and len(list(tmp_path.iterdir())) == 1
     assert fingerprint(tmp_path / "a.npy", {"b": 1, "a": 2}) == fingerprint(tmp_path / "a.npy", {"a": 2, "b": 1})
-
-
-def test_finished_tasks_are_not_done_again(tmp_path):
-    first = finished(tmp_path, "q", lambda: torch.tensor([1.5]))
-    assert torch.equal(finished(tmp_path, "q", lambda: pytest.fail("computed again")), first)
 
 
 def test_hold_out_is_named(data):

@@ -70,7 +70,7 @@ class EncodeOnTheFly:
         self.shape = (*tokens.shape, components.text_encoder.config.hidden_size)
 
     def __getitem__(self, index) -> torch.Tensor:
-        tokens = torch.as_tensor(np.asarray(self.tokens[index]), dtype=torch.int64)
+        tokens = torch.from_numpy(np.array(self.tokens[index], np.int64))
         return self.components.states(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape, -1)
 
 
@@ -143,14 +143,3 @@ def prepare(records, components: Components, out: Path, side: int, token_states:
     write_atomically(out / "images.csv", lambda file: table.to_csv(file, index=False))
     manifest = {"ids": [r.id for r in records], "captions": captions, "side": side, "token_states": token_states}
     write_json(out / "manifest.json", {**manifest, "latents": fingerprint(out / "latents.npy")})
-
-
-def finished(folder: Path, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """Result of one named task: read from ``folder`` if it was finished before, else computed and kept there.
-
-    ``folder`` must be named by the fingerprint of every input, e.g. ``scratch/unlearn-<fingerprint>``.
-    """
-    path = folder / f"{name}.npy"
-    if not path.exists():
-        write_array(path, compute())
-    return torch.from_numpy(np.load(path))

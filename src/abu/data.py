@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from abu.noise import permutation
@@ -75,3 +76,38 @@ def hold_out(ids: list[int], count: int, seed: int) -> tuple[list[int], list[int
         raise ValueError(f"cannot hold out {count} of {len(ids)} images")
     out = {ids[i] for i in permutation(len(ids), seed, "held out")[:count]}
     return [id for id in ids if id not in out], [id for id in ids if id in out]
+
+
+def name_queries(prompts: dict[str, list[str] | dict[str, dict]]) -> pd.DataFrame:
+    """Table of queries (query, name, kind, prompt, where) from prompts by kind.
+
+    A kind has a list of prompts, or a mapping from each prompt to what images are known to be right for it, as ``keep``
+    in ``load_captions``; of a listed prompt, those whose first caption it is. Noise goes by ``name``: the prompt, counted
+    where it comes again, so that adding a query changes no other. Raises ValueError for no prompt.
+    """
+    rows, seen = [], Counter()
+    for kind, entries in prompts.items():
+        for prompt in entries:
+            where = entries[prompt] if isinstance(entries, dict) else {"caption": prompt}
+            seen[prompt] += 1
+            name = (prompt or "no caption") + (f" ({seen[prompt]})" if seen[prompt] > 1 else "")
+            rows.append({"query": len(rows), "name": name, "kind": kind, "prompt": prompt, "where": json.dumps(where)})
+    if not rows:
+        raise ValueError("no query: the list of prompts is empty")
+    return pd.DataFrame(rows)
+
+
+def read_queries(path: Path) -> pd.DataFrame:
+    """Table of queries from a csv file; an empty prompt stays one."""
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def right_images(queries: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
+    """Which images are known to be right for each query, bool [Q, N]; raises KeyError for a field that images lack."""
+    def matches(where: dict) -> np.ndarray:
+        if unknown := where.keys() - set(images.columns):
+            raise KeyError(f"images have no field {sorted(unknown)}; expected some of {list(images.columns)}")
+        tests = [images[field].isin(values if isinstance(values, list) else [values]) for field, values in where.items()]
+        return np.logical_and.reduce(tests) if tests else np.zeros(len(images), bool)
+
+    return np.array([matches(json.loads(where)) for where in queries["where"]]).reshape(len(queries), len(images))

@@ -83,3 +83,49 @@ def wrap(text: str, width: int = 16) -> str:
     for word in str(text).split():
         lines[-1:] = [f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [lines[-1], word]
     return "\n".join(line for line in lines if line)
+
+
+def heatmaps(panels: dict, label: str) -> Figure:
+    """Named tables (data frames with named axes) side by side, on one scale, numbers written in."""
+    low, high = min(p.min().min() for p in panels.values()), max(p.max().max() for p in panels.values())
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.5 * len(panels), 2.4), squeeze=False)
+    for axis, (name, panel) in zip(axes[0], panels.items()):
+        sns.heatmap(panel, ax=axis, vmin=low, vmax=high, annot=True, fmt=".2f", cbar=False, annot_kws={"size": 7})
+        axis.set_title(name)
+        axis.tick_params(labelsize=6)
+    figure.supylabel(label, fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def intervals(tables: dict, value: str, error: str, label: str, by: str | None = None) -> Figure:
+    """Means with error bars from tables indexed by method, one panel a table, the methods in the first table's order.
+
+    With ``by``, a column of the tables, its values stand side by side in colours.
+    """
+    order = list(dict.fromkeys(next(iter(tables.values())).index))
+    figure, axes = plt.subplots(1, len(tables), figsize=(3.6 * len(tables), 0.6 + 0.24 * len(order)), sharey=True, squeeze=False)
+    for axis, (name, table) in zip(axes[0], tables.items()):
+        parts = list(table.groupby(by, sort=True)) if by else [("", table)]
+        for place, (kind, part) in enumerate(parts):
+            y = np.array([order.index(method) for method in part.index]) + (place - (len(parts) - 1) / 2) * 0.22
+            axis.errorbar(part[value], y, xerr=part[error], fmt="o", markersize=3.5, linewidth=1, label=f"{by} = {kind}")
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set(title=name, xlabel=label, yticks=range(len(order)), yticklabels=order)
+    if by:
+        axes[0, 0].legend(fontsize=6)
+    axes[0, 0].invert_yaxis()
+    figure.tight_layout()
+    return figure
+
+
+def grid(pictures, row_names: list[str], column_names: list[str]) -> Figure:
+    """Pictures [R, C, 3, H, W] with a name for each row and column."""
+    rows, columns = np.shape(pictures)[:2]
+    figure, axes = plt.subplots(rows, columns, figsize=(columns, 1.05 * rows), squeeze=False)
+    for r, c in np.ndindex(rows, columns):
+        show(axes[r, c], pictures[r][c], wrap(column_names[c], 13) if r == 0 else "")
+        if c == 0:
+            axes[r, c].set_ylabel(wrap(row_names[r], 13), fontsize=6, rotation=0, ha="right", va="center")
+    figure.tight_layout(pad=0.3)
+    return figure

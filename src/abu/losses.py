@@ -48,7 +48,7 @@ def loss_table(
     scheduler,
     latents: torch.Tensor,
     texts: torch.Tensor,
-    ids: Sequence[int],
+    ids: Sequence[int | str],
     timesteps: Sequence[int],
     seed: int = 0,
     batch_size: int = 128,

@@ -86,11 +86,16 @@ def select_weights(unet: nn.Module, selection: str) -> list[str]:
 
 
 def use_device(device: str, threads: int = 0) -> torch.device:
-    """The device of a run: ``auto``, ``cpu``, ``cuda``, ``cuda:1``; ``threads`` limits the CPU (0: all cores).
+    """The device of a run, as ``find_device``; ``threads`` limits the CPU (0: all cores)."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    return find_device(device)
+
+
+def find_device(device: str) -> torch.device:
+    """The device called ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` on this machine.
 
     Raises RuntimeError for a device that is not there.
     """
-    torch.set_num_threads(threads or os.cpu_count() or 1)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,7 +1,7 @@
 """Run one notebook of the study as a DVC stage: ``python -m abu.run STAGE [KEY=VALUE ...]``.
 
-``notebooks/STAGE.ipynb`` receives the ``common`` section of ``params.yaml``, its own section, the pairs (YAML values),
-and ``out``, the folder it owns. The executed copy, without anything that differs between equal runs, is
+``notebooks/STAGE.ipynb`` receives what it declares of the ``common`` section of ``params.yaml``, its own section, the pairs
+(YAML values), and ``out``, the folder it owns. The executed copy, without anything that differs between equal runs, is
 ``results/STAGE.ipynb``. The only module that knows papermill and ``params.yaml``.
 """
 
@@ -31,19 +31,22 @@ read = YAML(typ="safe").load
 
 
 def parameters(stage: str, pairs: dict, root: Path = ROOT) -> dict:
-    """Parameters of one run, later sources winning: ``common``, the stage's section, ``pairs``, ``out``."""
+    """Parameters of one run beside ``common``, later sources winning: the stage's section, ``pairs``, ``out``."""
     params = read(root / "params.yaml")
     if stage not in params or not (root / "notebooks" / f"{stage}.ipynb").exists():
         raise KeyError(f"unknown stage {stage!r}; expected one of {sorted(set(params) - {'common'})}")
-    return {**params["common"], **(params[stage] or {}), **pairs, "out": f"results/{stage}"}
+    return {**(params[stage] or {}), **pairs, "out": f"results/{stage}"}
 
 
 def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     """Execute a notebook; raises KeyError for a stage or a parameter that does not exist, before anything is written."""
     values = parameters(stage, pairs, root)
     source, target = root / "notebooks" / f"{stage}.ipynb", root / "results" / f"{stage}.ipynb"
-    if unknown := values.keys() - papermill.inspect_notebook(str(source)).keys():
+    declared = papermill.inspect_notebook(str(source)).keys()
+    if unknown := values.keys() - declared:
         raise KeyError(f"{source.name} declares no parameter {sorted(unknown)}")
+    common = read(root / "params.yaml")["common"]
+    values = {name: value for name, value in common.items() if name in declared} | values
     (root / values["out"]).mkdir(parents=True, exist_ok=True)
     with progress_to_terminal():
         notebook = papermill.execute_notebook(

@@ -1,5 +1,7 @@
 """Draw pictures: DDIM (eta 0) or DDPM (eta 1) with classifier-free guidance, every random number named."""
 
+from collections.abc import Callable
+
 import torch
 from diffusers import DDIMScheduler
 
@@ -9,12 +11,13 @@ from abu.noise import normals
 @torch.no_grad()
 def sample(
     unet, scheduler: DDIMScheduler, texts, empty, names: list[tuple], shape: tuple[int, ...], steps: int = 25,
-    guidance: float = 2.0, eta: float = 0.0,
+    guidance: float = 2.0, eta: float = 0.0, observe: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Latents, float32 [Q, *shape], one for each of ``texts`` [Q, L, D]; ``empty`` [L, D] is the state of no caption.
 
     Initial noise is named (*name, "sample"), that of step t (*name, "sample", t): a query's picture does not depend on
-    the others in its batch. Raises ValueError for no query.
+    the others in its batch. ``observe(t, x0)`` is told what each step takes for the finished latents [Q, *shape].
+    Raises ValueError for no query.
     """
     if not len(texts):
         raise ValueError("no query: the list of prompts is empty")
@@ -27,5 +30,8 @@ def sample(
         conditional, unconditional = unet(torch.cat([x, x]), t, encoder_hidden_states=both).sample.chunk(2)
         prediction = unconditional + guidance * (conditional - unconditional)
         noise = normals(shape, [(*name, "sample", int(t)) for name in names]).to(device) if eta else None
-        x = scheduler.step(prediction, t, x, eta=eta, variance_noise=noise).prev_sample
+        step = scheduler.step(prediction, t, x, eta=eta, variance_noise=noise)
+        x = step.prev_sample
+        if observe:
+            observe(int(t), step.pred_original_sample.cpu())
     return x.cpu()

@@ -1,0 +1,124 @@
+"""What the methods of ``abu.baselines`` look at, computed when asked for; gradient features are kept tasks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from abu.cache import code, fingerprint
+from abu.data import read_image
+from abu.embed import clip_images, clip_texts, dino_images
+from abu.features import Sketch, feature_task
+from abu.jobs import Attributed, shards
+from abu.models import Components, find_device
+from abu.sample import sample
+from abu.tasks import run_tasks
+
+GRADIENTS = {"loss gradients": "loss", "square gradients": "square", "mean gradients": "mean"}
+
+
+@dataclass
+class Evidence:
+    """Pairs (queries, training images) by name. ``seconds`` and ``storage`` (bytes that answering one more query needs)
+    of what was asked for so far stand beside them."""
+
+    shared: Attributed  # its ``weights`` are those whose gradients are taken
+    components: Components
+    files: list[str]  # of the training images
+    captions: list[list[str]]  # of the training images
+    prompts: list[str]
+    pictures: Tensor  # of the queries, [Q, 3, H, W] in [0, 1]
+    empty: Tensor  # [L, D]
+    sampler: dict
+    dimension: int
+    clip: str
+    dino: str | None
+    model: str  # fingerprint of the trained weights
+    engine: dict  # options of ``run_tasks``
+    shard: int = 64
+    seconds: dict[str, float] = field(default_factory=dict)
+    storage: dict[str, int] = field(default_factory=dict)
+    found: dict = field(default_factory=dict)
+
+    def __call__(self, name: str):
+        """Evidence of one name. Raises ValueError for a model that the params do not name."""
+        if name not in self.found:
+            makers: dict[str, Callable] = {
+                "names": lambda: self.shared.queries[2],
+                "ids": lambda: self.shared.ids,
+                "seed": lambda: self.shared.seed,
+                "pixels": lambda: (self.pictures, self.pixels()),
+                "latents": lambda: (self.shared.queries[0], self.shared.latents[:, 0]),
+                "clip images": lambda: self.embedded(clip_images, self.clip),
+                "dino images": lambda: self.embedded(dino_images, self.dino),
+                "clip texts": self.texts,
+                "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
+                "losses": lambda: self.losses_of("mean gradients"),
+            }
+            makers |= {name: lambda name=name: self.gradients(name) for name in GRADIENTS}
+            self.found[name] = makers[name]()
+            if isinstance(self.found[name], tuple):
+                images = self.found[name][1]
+                self.storage[name] = images.numel() * images.element_size()
+        return self.found[name]
+
+    def pixels(self) -> Tensor:
+        side = self.pictures.shape[-1]
+        return torch.stack([torch.from_numpy(read_image(Path(file), side)) / 2 + 0.5 for file in self.files])
+
+    def embedded(self, embed: Callable, source: str | None) -> tuple[Tensor, Tensor]:
+        if not source:
+            raise ValueError(f"{embed.__name__} needs a model folder or hub name in the params")
+        return tuple(embed(source, pixels, find_device(self.shared.device)) for pixels in (self.pictures, self.pixels()))
+
+    def texts(self) -> tuple[Tensor, Tensor]:
+        flat = [caption for captions in self.captions for caption in captions]
+        images = clip_texts(self.clip, flat, find_device(self.shared.device))
+        return clip_texts(self.clip, self.prompts), images.reshape(len(self.captions), -1, images.shape[-1])
+
+    def tasks(self, function: str, x0: Tensor, texts: Tensor, names: list[tuple], part: str) -> tuple[Tensor, float]:
+        """Features and losses [n, p + 1] of images, and the seconds that they took."""
+        s = self.shared
+        sizes = {name: s.unet.get_parameter(name).numel() for name in s.weights}
+        common = {
+            "unet": s.unet.to(find_device(s.device)).requires_grad_(False), "scheduler": s.scheduler, "weights": s.weights,
+            "sketch": Sketch(sizes, self.dimension, s.seed, find_device(s.device)), "timesteps": s.timesteps, "seed": s.seed,
+        }
+        for name in s.weights:
+            s.unet.get_parameter(name).requires_grad_(True)
+        settings = [self.model, s.weights, self.dimension, s.timesteps, s.seed, function]
+        folder = Path("scratch", f"features-{fingerprint(settings, *code('features', 'losses', 'noise'))}")
+        todo = {}
+        for first, last in shards(len(names), self.shard).values():
+            rows = slice(first, last)
+            key = fingerprint(part, names[rows], x0[rows].double().sum().item(), texts[rows].double().sum().item())
+            todo[key] = (function, x0[rows].clone(), texts[rows].clone(), names[rows])
+        done = run_tasks(feature_task, common, todo, folder, **self.engine, progress=f"{function} gradients")
+        return torch.cat([result.value for result in done.values()]), sum(result.seconds for result in done.values())
+
+    def gradients(self, name: str) -> tuple[Tensor, Tensor]:
+        z, texts, names = self.shared.queries
+        queries, _ = self.tasks(GRADIENTS[name], z, texts, [(f"query {n}",) for n in names], "queries")
+        images, seconds = self.image_features(name)
+        self.seconds[name] = seconds
+        return queries[:, :-1], images[:, :-1]
+
+    def image_features(self, name: str) -> tuple[Tensor, float]:
+        s = self.shared
+        return self.tasks(GRADIENTS[name], s.latents[:, 0], s.texts[:, 0], [(id,) for id in s.ids], "images")
+
+    def losses_of(self, name: str) -> Tensor:
+        return self.image_features(name)[0][:, -1]
+
+    def journey(self) -> Tensor:
+        """Query features along the sampler's path: the loss gradient at step t of what that step takes for the picture."""
+        z, texts, names = self.shared.queries
+        path: dict[int, Tensor] = {}
+        unet = self.shared.unet.to(find_device(self.shared.device))
+        named = [(self.shared.seed, "query", name) for name in names]
+        sample(unet, self.shared.scheduler, texts, self.empty, named, tuple(z.shape[1:]), **self.sampler, observe=path.__setitem__)
+        steps = torch.stack(list(path.values()), 1)  # [Q, T, c, h, w]
+        rows = [(f"journey {name}", *path) for name in names]
+        return self.tasks("loss", steps, texts, rows, "journey")[0][:, :-1]

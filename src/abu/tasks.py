@@ -1,0 +1,100 @@
+"""Named tasks whose results are kept: run in this process, or on Ray.
+
+A task that was finished before is read, not run, so a list may be killed at any time and gone on with: what is lost is
+what was in flight. ``folder`` must be named by the fingerprint of every input that the tasks share.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from abu.cache import write_atomically
+from abu.progress import track
+
+ENGINES = ("process", "ray")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task returned, and the seconds that it took when it ran."""
+
+    value: torch.Tensor
+    seconds: float
+
+
+def run_tasks(
+    function: Callable[..., torch.Tensor], shared, tasks: dict[str, tuple], folder: Path, engine: str = "process",
+    address: str | None = None, cpus: int = 1, gpus: float = 0.0, retries: int = 3, hours: float | None = None, progress: str = "",
+) -> dict[str, Result]:
+    """``function(shared, *arguments)`` of each named task, in the order of ``tasks``; values are tensors.
+
+    ``engine``: ``process``, one after the other here; ``ray``, as many at once as the cluster at ``address`` (None: a
+    local one) has room for, each with ``cpus`` threads and ``gpus`` accelerators (a fraction shares one). ``shared`` is
+    sent to every node once, and only this process writes files, so nodes need no common disk. A task whose worker dies
+    is run again up to ``retries`` times; one that raises ends the run with its error, and finished ones stay. After
+    ``hours`` no result is waited for any more and the unfinished tasks are missing from the answer.
+    """
+    end = time.monotonic() + hours * 3600 if hours is not None else float("inf")
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}; expected one of {ENGINES}")
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = {name: arguments for name, arguments in tasks.items() if not (folder / f"{name}.npz").exists()}
+    run = on_ray(function, shared, missing, address, cpus, gpus, retries) if engine == "ray" else here(function, shared, missing)
+    for name, value, seconds in track(run, progress, len(missing)) if missing and hours != 0 else ():
+        arrays = {"value": value.cpu().numpy(), "seconds": np.float64(seconds)}
+        write_atomically(folder / f"{name}.npz", lambda file: np.savez(file, **arrays))
+        if time.monotonic() > end:
+            run.close()
+            break
+    return {name: read(path) for name in tasks if (path := folder / f"{name}.npz").exists()}
+
+
+def read(path: Path) -> Result:
+    """A finished task."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Result(torch.from_numpy(arrays["value"]), float(arrays["seconds"]))
+
+
+def timed(function: Callable, shared, arguments: tuple) -> tuple[torch.Tensor, float]:
+    start = time.perf_counter()
+    return function(shared, *arguments), time.perf_counter() - start
+
+
+def here(function: Callable, shared, tasks: dict[str, tuple]) -> Iterator[tuple[str, torch.Tensor, float]]:
+    """Run tasks one after the other in this process."""
+    for name, arguments in tasks.items():
+        yield name, *timed(function, shared, arguments)
+
+
+def on_ray(
+    function: Callable, shared, tasks: dict[str, tuple], address: str | None, cpus: int, gpus: float, retries: int
+) -> Iterator[tuple[str, torch.Tensor, float]]:
+    """Run tasks on Ray; they come back as they finish."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError('engine "ray" needs Ray: pip install -e ".[cluster]"') from error
+    if not tasks:
+        return
+    if not ray.is_initialized():
+        ray.init(address, log_to_driver=False, include_dashboard=False if address is None else None)
+
+    def work(shared, arguments):
+        torch.set_num_threads(cpus)
+        return timed(function, shared, arguments)
+
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(work)
+    sent = ray.put(shared)
+    pending = {remote.remote(sent, arguments): name for name, arguments in tasks.items()}
+    try:
+        while pending:
+            [done], _ = ray.wait(list(pending), num_returns=1)
+            yield pending[done], *ray.get(done)
+            del pending[done]
+    finally:
+        for reference in pending:
+            ray.cancel(reference, force=True)

@@ -1,0 +1,141 @@
+"""Named tasks: finished ones are kept, and Ray gives what this process gives."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from abu.fisher import fisher_diagonal
+from abu.jobs import Attributed, fisher_of, losses_of, shards, unlearn_query
+from abu.losses import loss_table
+from abu.models import select_weights
+from abu.retrain import Questions, Recipe, ask, retrain
+from abu.sample import sample
+from abu.tasks import run_tasks
+from abu.train import train
+
+from test_data import UNET, components, data as prepared, records  # noqa: F401  (fixtures)
+from test_math import IDS, TIMESTEPS, data, unet  # noqa: F401
+
+
+def multiply(shared: torch.Tensor, factor: int, log: Path) -> torch.Tensor:
+    with log.open("a") as file:
+        file.write(f"{factor}\n")
+    if factor == 13:
+        raise ValueError("unlucky")
+    return shared * factor
+
+
+def die_once(shared: torch.Tensor, factor: int, mark: Path) -> torch.Tensor:
+    """The first worker that gets here is killed in mid-task."""
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return shared * factor
+
+
+def values(results: dict) -> dict[str, list]:
+    return {name: result.value.tolist() for name, result in results.items()}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray")
+    environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # workers import the functions below
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    yield
+    ray.shutdown()
+
+
+def test_finished_tasks_are_kept_and_a_failure_loses_only_its_own(tmp_path: Path) -> None:
+    shared, log, folder = torch.arange(3.0), tmp_path / "log", tmp_path / "tasks"
+    tasks = {str(f): (f, log) for f in (2, 3, 13, 4)}
+    with pytest.raises(ValueError, match="unlucky"):
+        run_tasks(multiply, shared, tasks, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["2.npz", "3.npz"]
+    found = run_tasks(multiply, shared, {name: tasks[name] for name in ("4", "3", "2")}, folder)
+    assert log.read_text().split() == ["2", "3", "13", "4"]
+    assert values(found) == {"4": [0, 4, 8], "3": [0, 3, 6], "2": [0, 2, 4]} and list(found) == ["4", "3", "2"]
+    assert found["4"].seconds > 0
+    assert list(run_tasks(multiply, shared, {"9": (9, log), "2": (2, log)}, folder, hours=0)) == ["2"]
+    with pytest.raises(ValueError, match="engine is 'spark'"):
+        run_tasks(multiply, shared, tasks, folder, engine="spark")
+
+
+def test_ray_gives_the_same_and_keeps_what_is_finished(tmp_path: Path, cluster) -> None:
+    shared, log = torch.arange(4.0), tmp_path / "log"
+    tasks = {str(f): (f, log) for f in range(5)}
+    here = run_tasks(multiply, shared, tasks, tmp_path / "here")
+    there = run_tasks(multiply, shared, tasks, tmp_path / "there", engine="ray")
+    assert values(here) == values(there) and list(there) == list(tasks)
+    assert len(log.read_text().split()) == 10
+    run_tasks(multiply, shared, tasks, tmp_path / "there", engine="ray")
+    assert len(log.read_text().split()) == 10
+    with pytest.raises(ValueError, match="unlucky"):
+        run_tasks(multiply, shared, {"13": (13, log)}, tmp_path / "there", engine="ray")
+
+
+def test_a_task_whose_worker_is_killed_is_run_again(tmp_path: Path, cluster) -> None:
+    shared, mark = torch.arange(4.0), tmp_path / "mark"
+    there = run_tasks(die_once, shared, {"a": (2, mark), "b": (3, mark)}, tmp_path / "there", engine="ray")
+    assert mark.exists()
+    assert values(there) == values(run_tasks(die_once, shared, {"a": (2, mark), "b": (3, mark)}, tmp_path / "here"))
+
+
+@pytest.fixture
+def shared(unet, data) -> Attributed:  # noqa: F811
+    latents, texts = data
+    weights = select_weights(unet, "cross-attn-kv")
+    fisher = {name: torch.rand(unet.get_parameter(name).shape).double() for name in weights}
+    queries = latents[:2, 0] + 0.5, texts[:2, 0], ["one", "two"]
+    scheduler = DDIMScheduler(prediction_type="v_prediction")  # noqa: F811
+    return Attributed(unet, scheduler, weights, latents, texts, IDS, TIMESTEPS, 0, 4, "cpu", 2, fisher, queries)
+
+
+def test_shards_together_are_the_whole(shared: Attributed) -> None:
+    s, ranges = shared, shards(len(IDS), 2)
+    assert ranges == {"0-2": (0, 2), "2-4": (2, 4), "4-5": (4, 5)}
+    whole = loss_table(s.unet, s.scheduler, s.latents, s.texts, IDS, TIMESTEPS, 0, 64)
+    assert torch.allclose(torch.cat([losses_of(s, *r) for r in ranges.values()]), whole, atol=1e-6)
+    example = lambda i, flip, caption: (s.latents[i, flip % 2], s.texts[i, caption % 2])
+    fisher = fisher_diagonal(s.unet, s.scheduler, s.weights, example, IDS, 3, 0, 64)
+    flat = torch.cat([fisher[name].flatten() for name in s.weights])
+    assert torch.allclose(sum(fisher_of(s, 3, *r) for r in ranges.values()) / len(IDS), flat, rtol=1e-4)
+
+
+def test_ray_caches_and_unlearns_as_this_process_does(tmp_path: Path, shared: Attributed, cluster) -> None:
+    torch.set_num_threads(1)  # as a task on Ray
+    options = {"damping": 0.1, "steps": 2, "relative_norm": 0.1}
+    for task, arguments in (losses_of, (0, 3)), (fisher_of, (2, 1, 4)), (unlearn_query, (1, 2, options)):
+        here, there = (
+            run_tasks(task, shared, {"task": arguments}, tmp_path / task.__name__ / engine, engine=engine)["task"].value
+            for engine in ("process", "ray")
+        )
+        assert torch.equal(here, there) and torch.isfinite(here).all(), task.__name__
+
+
+def test_retraining_is_train_without_the_images(tmp_path: Path, prepared, components, cluster) -> None:  # noqa: F811
+    torch.set_num_threads(1)
+    config = UNET | {"cross_attention_dim": prepared.texts.shape[-1]}
+    options = {"steps": 3, "batch_size": 4, "lr": 1e-3, "warmup": 1, "seed": 0}
+    ids = prepared.ids[:-1]
+    recipe = Recipe(prepared, components.scheduler, config, options, ids, "cpu")
+    tasks = {"a": (ids[:2], 0), "b": (ids[:2], 1)}
+    here, there = (run_tasks(retrain, recipe, tasks, tmp_path / e, engine=e) for e in ("process", "ray"))
+    unet, *_ = train(prepared, components.scheduler, config, ids[2:], **options, progress="")  # noqa: F811
+    flat = torch.cat([p.flatten() for p in unet.parameters()])
+    assert torch.equal(here["a"].value, flat) and torch.equal(there["a"].value, flat)
+    assert torch.equal(here["b"].value, there["b"].value) and not torch.equal(here["b"].value, flat)
+    with pytest.raises(KeyError, match="did not train on them"):
+        retrain(recipe, [prepared.ids[-1]], 0)
+
+    z, texts, names = prepared.latents[:2, 0], prepared.texts[:2, 0].float(), ["x", "y"]
+    questions = Questions(z, texts, names, [100, 700], {"steps": 2, "guidance": 2.0, "eta": 1.0}, 0, 4)
+    answer = ask((recipe, questions), flat)
+    table = loss_table(unet, components.scheduler, z[:, None], texts[:, None], ["query x", "query y"], [100, 700], 0, 64)
+    assert torch.allclose(answer[:, 0], table.mean((1, 2, 3)), atol=1e-6)
+    drawn = sample(unet, components.scheduler, texts, prepared.empty, [(0, "query", n) for n in names], tuple(z.shape[1:]), 2, 2.0, 1.0)
+    assert torch.allclose(answer[:, 1:].reshape(drawn.shape), drawn, atol=1e-5)
