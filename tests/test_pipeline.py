@@ -51,7 +51,7 @@ def test_notebook_declares_every_parameter_and_is_stripped(notebook: Path) -> No
     cells = [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
     assert not any(c.outputs or c.execution_count for c in cells)
     declared = papermill.inspect_notebook(str(notebook)).keys()
-    for params in (read(ROOT / "params.yaml"), read(ROOT / "tests" / "params.yaml")):
+    for params in map(read, (ROOT / "params.yaml", ROOT / "tests" / "params.yaml", *sorted((ROOT / "presets").iterdir()))):
         own = {*params[notebook.stem], "out"}
         assert own <= set(declared) <= own | set(params["common"])
 
@@ -86,6 +86,12 @@ def test_study_runs_and_scores_carry_ids(study: Path) -> None:
     trained = json.loads((study / "results/train/train.json").read_text())
     assert set(scores.image_id) == set(trained["train_ids"]) and not set(scores.image_id) & set(trained["heldout_ids"])
     assert scores.groupby("query")["rank"].max().eq(len(trained["train_ids"])).all()
+    params, every = read(study / "params.yaml"), pd.read_parquet(study / "results/compare/scores.parquet")
+    assert set(every.method) == {"abu", *params["compare"]["methods"]} and every.groupby("method").size().nunique() == 1
+    models = pd.read_csv(study / "results/retrain/models.csv")
+    assert models.ran.all() and models[models.method == "half"].groupby("seed").size().tolist() == [3, 3]
+    judged = json.loads((study / "results/evaluate/metrics.json").read_text())
+    assert set(judged) == {"signal", "floor", "k=1", "k=2", "lds"} and "ceiling: another seed" in judged["lds"]
     report = nbformat.read(study / "results/report.ipynb", 4)
     assert sum("image/png" in o.get("data", {}) for c in report.cells for o in c.get("outputs", [])) >= 3
 
@@ -99,14 +105,14 @@ def test_second_repro_does_nothing_and_a_forced_one_changes_no_byte(study: Path)
 
 def test_edit_under_unlearn_reruns_it_and_its_followers_only(study: Path) -> None:
     text = (study / "params.yaml").read_text()
-    (study / "params.yaml").write_text(text.replace("relative_norm: 5.0e-2", "relative_norm: 1.0e-1"))
+    (study / "params.yaml").write_text(text.replace("  relative_norm: null", "  relative_norm: 0.3"))
     try:
         assert set(json.loads(dvc(study, "status --json"))) == {"unlearn"}
         output = dvc(study, "repro")
     finally:
         (study / "params.yaml").write_text(text)
     ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-    assert ran == ["unlearn", "report"]
+    assert ran == ["unlearn", "compare", "retrain", "evaluate", "report"]
 
 
 def test_runner_refuses_unknown_stages_and_parameters(tmp_path: Path) -> None:

@@ -9,10 +9,18 @@ from abu.cache import write_atomically
 PATH = Path("results/costs.csv")
 
 
-def record(rows: dict[str, tuple[float, float, int]], path: Path = PATH) -> None:
-    """Set the rows of methods: seconds once for a model, seconds for each query, bytes kept for the next query."""
-    columns = ["method", "seconds_once", "seconds_per_query", "bytes"]
-    table = pd.read_csv(path).set_index("method") if path.exists() else pd.DataFrame(columns=columns).set_index("method")
+COLUMNS = ["seconds_once", "seconds_per_query", "bytes"]
+
+
+def record(rows: dict[str, dict[str, float]], path: Path = PATH) -> None:
+    """Set columns of methods' rows: seconds once for a model, seconds for each query, bytes kept for the next query.
+
+    Raises KeyError for another column.
+    """
+    table = pd.read_csv(path, index_col="method") if path.exists() else pd.DataFrame(columns=COLUMNS).rename_axis("method")
     for method, values in rows.items():
-        table.loc[method] = [round(float(v), 2) for v in values]
-    write_atomically(path, lambda file: table.sort_index().astype({"bytes": "int64"}).to_csv(file))
+        if unknown := values.keys() - set(COLUMNS):
+            raise KeyError(f"cost {sorted(unknown)} is unknown; expected some of {COLUMNS}")
+        for column, value in values.items():
+            table.loc[method, column] = round(float(value), 3)
+    write_atomically(path, lambda file: table.astype(float).sort_index().to_csv(file))

@@ -1,5 +1,6 @@
 """What the methods of ``abu.baselines`` look at, computed when asked for; gradient features are kept tasks."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,8 @@ GRADIENTS = {"loss gradients": "loss", "square gradients": "square", "mean gradi
 
 @dataclass
 class Evidence:
-    """Pairs (queries, training images) by name. ``seconds`` and ``storage`` (bytes that answering one more query needs)
-    of what was asked for so far stand beside them."""
+    """Pairs (queries, training images) by name. ``once`` (seconds for the training images), ``each`` (seconds for the queries
+    together) and ``storage`` (bytes that answering one more query needs) of what was asked for so far stand beside them."""
 
     shared: Attributed  # its ``weights`` are those whose gradients are taken
     components: Components
@@ -38,7 +39,8 @@ class Evidence:
     model: str  # fingerprint of the trained weights
     engine: dict  # options of ``run_tasks``
     shard: int = 64
-    seconds: dict[str, float] = field(default_factory=dict)
+    once: dict[str, float] = field(default_factory=dict)
+    each: dict[str, float] = field(default_factory=dict)
     storage: dict[str, int] = field(default_factory=dict)
     found: dict = field(default_factory=dict)
 
@@ -58,7 +60,9 @@ class Evidence:
                 "losses": lambda: self.losses_of("mean gradients"),
             }
             makers |= {name: lambda name=name: self.gradients(name) for name in GRADIENTS}
+            begin = time.perf_counter()
             self.found[name] = makers[name]()
+            self.each.setdefault(name, time.perf_counter() - begin)
             if isinstance(self.found[name], tuple):
                 images = self.found[name][1]
                 self.storage[name] = images.numel() * images.element_size()
@@ -100,9 +104,8 @@ class Evidence:
 
     def gradients(self, name: str) -> tuple[Tensor, Tensor]:
         z, texts, names = self.shared.queries
-        queries, _ = self.tasks(GRADIENTS[name], z, texts, [(f"query {n}",) for n in names], "queries")
-        images, seconds = self.image_features(name)
-        self.seconds[name] = seconds
+        queries, self.each[name] = self.tasks(GRADIENTS[name], z, texts, [(f"query {n}",) for n in names], "queries")
+        images, self.once[name] = self.image_features(name)
         return queries[:, :-1], images[:, :-1]
 
     def image_features(self, name: str) -> tuple[Tensor, float]:
@@ -121,4 +124,6 @@ class Evidence:
         sample(unet, self.shared.scheduler, texts, self.empty, named, tuple(z.shape[1:]), **self.sampler, observe=path.__setitem__)
         steps = torch.stack(list(path.values()), 1)  # [Q, T, c, h, w]
         rows = [(f"journey {name}", *path) for name in names]
-        return self.tasks("loss", steps, texts, rows, "journey")[0][:, :-1]
+        features, self.each["journey gradients"] = self.tasks("loss", steps, texts, rows, "journey")
+        self.once["journey gradients"] = self.image_features("loss gradients")[1]
+        return features[:, :-1]

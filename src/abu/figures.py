@@ -36,9 +36,10 @@ def strips(queries, names, tops, scores, right) -> Figure:
     Pictures for which ``right`` [Q, K] is true are framed in green.
     """
     count, k = np.shape(scores)
-    figure, axes = plt.subplots(count, k + 1, figsize=(0.95 * (k + 1), 1.18 * count), squeeze=False)
+    figure, axes = plt.subplots(count, k + 1, figsize=(0.95 * (k + 1.8), 1.08 * count), squeeze=False)
     for q in range(count):
-        show(axes[q, 0], queries[q], wrap(names[q]), "black")
+        show(axes[q, 0], queries[q], "", "black")
+        axes[q, 0].set_ylabel(wrap(names[q], 14), fontsize=6, rotation=0, ha="right", va="center")
         for place in range(k):
             frame = "tab:green" if right[q][place] else None
             show(axes[q, place + 1], tops[q][place], f"{scores[q][place]:.2g}", frame)
@@ -90,6 +91,7 @@ def heatmaps(panels: dict, label: str) -> Figure:
     low, high = min(p.min().min() for p in panels.values()), max(p.max().max() for p in panels.values())
     figure, axes = plt.subplots(1, len(panels), figsize=(2.5 * len(panels), 2.4), squeeze=False)
     for axis, (name, panel) in zip(axes[0], panels.items()):
+        panel = panel.rename(index="{:g}".format, columns="{:g}".format)
         sns.heatmap(panel, ax=axis, vmin=low, vmax=high, annot=True, fmt=".2f", cbar=False, annot_kws={"size": 7})
         axis.set_title(name)
         axis.tick_params(labelsize=6)
