@@ -16,7 +16,7 @@ from abu.losses import target
 from abu.metrics import average_precision, correlations, interval, lds, paired
 from abu.models import select_weights
 from abu.noise import normals, stream
-from abu.retrain import Removal, leave_k_out, random_halves, right_sets, top_of_all
+from abu.retrain import Removal, each_alone, leave_k_out, random_halves, right_sets, top_of_all
 
 from test_math import data, scheduler, unet  # noqa: F401  (fixtures)
 
@@ -146,6 +146,8 @@ def test_equal_removals_are_one_task() -> None:
     assert all(len(r.removed) == r.k for r in plan)  # one query: random sets are as large
     random = [r.removed for r in plan if r.method == "random" and r.k == 2]
     assert random[:2] == random[2:]  # paired by seed
+    alone = each_alone(scores, ids, [6, 8], 2, "abu", 1, 0)
+    assert [(r.removed, r.group) for r in alone] == [((30,), "query 6"), ((40,), "query 8")]
     right, *others = right_sets(ids, np.array([1, 0, 0, 1, 0], bool), 3, 0)
     assert right.removed == (30, 50) and [len(r.removed) for r in others] == [2, 2, 2]
     halves = random_halves(ids, 3, [0, 1], 0)
@@ -192,3 +194,14 @@ def test_queries_are_named_and_know_what_is_right(tmp_path) -> None:
         right_images(queries, images.drop(columns="style"))
     with pytest.raises(ValueError, match="no query"):
         name_queries({"plain": []})
+
+
+def test_costs_are_set_column_by_column(tmp_path) -> None:
+    from abu.costs import record
+
+    record({"abu": {"seconds_once": 2}, "pixel": {"bytes": 3}}, tmp_path / "costs.csv")
+    record({"abu": {"seconds_per_query": 0.5}}, tmp_path / "costs.csv")
+    table = pd.read_csv(tmp_path / "costs.csv", index_col="method")
+    assert table.loc["abu", ["seconds_once", "seconds_per_query"]].tolist() == [2, 0.5] and table.bytes["pixel"] == 3
+    with pytest.raises(KeyError, match="cost .'minutes'"):
+        record({"abu": {"minutes": 1}}, tmp_path / "costs.csv")

@@ -100,23 +100,30 @@ def heatmaps(panels: dict, label: str) -> Figure:
     return figure
 
 
-def intervals(tables: dict, value: str, error: str, label: str, by: str | None = None) -> Figure:
-    """Means with error bars from tables indexed by method, one panel a table, the methods in the first table's order.
-
-    With ``by``, a column of the tables, its values stand side by side in colours.
-    """
-    order = list(dict.fromkeys(next(iter(tables.values())).index))
-    figure, axes = plt.subplots(1, len(tables), figsize=(3.6 * len(tables), 0.6 + 0.24 * len(order)), sharey=True, squeeze=False)
+def intervals(tables: dict, value: str, error: str, label: str) -> Figure:
+    """Means with error bars from tables indexed by method, one panel a table, the methods in the first table's order."""
+    order = list(next(iter(tables.values())).index)
+    size = (1.2 + 2.2 * len(tables), 0.8 + 0.22 * len(order))
+    figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
     for axis, (name, table) in zip(axes[0], tables.items()):
-        parts = list(table.groupby(by, sort=True)) if by else [("", table)]
-        for place, (kind, part) in enumerate(parts):
-            y = np.array([order.index(method) for method in part.index]) + (place - (len(parts) - 1) / 2) * 0.22
-            axis.errorbar(part[value], y, xerr=part[error], fmt="o", markersize=3.5, linewidth=1, label=f"{by} = {kind}")
+        y = [order.index(method) for method in table.index]
+        axis.errorbar(table[value], y, xerr=table[error], fmt="o", markersize=3.5, linewidth=1)
         axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set(title=name, xlabel=label, yticks=range(len(order)), yticklabels=order)
-    if by:
-        axes[0, 0].legend(fontsize=6)
+        axis.set(title=name, yticks=range(len(order)), yticklabels=order)
     axes[0, 0].invert_yaxis()
+    figure.supxlabel(label, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def trends(table, value: str, error: str, label: str) -> Figure:
+    """Means with error bars over K from a table indexed by (k, method), one line a method."""
+    figure, axis = plt.subplots(figsize=(6, 3.4))
+    for method, part in table.groupby(level="method", sort=False):
+        part = part.droplevel("method").sort_index()
+        axis.errorbar(part.index, part[value], yerr=part[error], marker="o", markersize=3, linewidth=1, capsize=2, label=method)
+    axis.set(xlabel="K: images removed for each query", ylabel=label)
+    axis.legend(fontsize=6, ncols=2)
     figure.tight_layout()
     return figure
 

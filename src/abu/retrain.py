@@ -27,7 +27,7 @@ class Removal:
     draw: int  # of a random removal or half
     seed: int
     removed: tuple[int, ...]
-    group: str = "all"  # kind of the queries whose images go together
+    group: str = "every query"  # whose images go together
 
     @property
     def name(self) -> str:
@@ -59,6 +59,15 @@ def leave_k_out(
         found += [Removal(method, k, 0, s, removed, group) for method, removed in tops.items()]
         found += [Removal("random", k, draw, s, removed, group) for draw, removed in enumerate(chosen)]
     return found
+
+
+def each_alone(scores: np.ndarray, ids: Sequence[int], numbers: Sequence[int], count: int, method: str, k: int, seed: int) -> list[Removal]:
+    """What batching costs: the top K of ``count`` queries, spread over all, each removed for that query alone.
+
+    ``numbers``: of the queries, [Q]; a removal's group names its query.
+    """
+    rows = np.linspace(0, len(numbers) - 1, count).round().astype(int) if count else []
+    return [Removal(method, k, 0, seed, top_of_all(scores[[q]], ids, k), f"query {numbers[q]}") for q in rows]
 
 
 def right_sets(ids: Sequence[int], right: np.ndarray, draws: int, seed: int) -> list[Removal]:
