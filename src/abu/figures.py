@@ -103,13 +103,14 @@ def heatmaps(panels: dict, label: str) -> Figure:
 def intervals(tables: dict, value: str, error: str, label: str) -> Figure:
     """Means with error bars from tables indexed by method, one panel a table, the methods in the first table's order."""
     order = list(next(iter(tables.values())).index)
-    size = (1.2 + 2.2 * len(tables), 0.8 + 0.22 * len(order))
+    size = (1.2 + 1.8 * len(tables), 0.9 + 0.2 * len(order))
     figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
     for axis, (name, table) in zip(axes[0], tables.items()):
         y = [order.index(method) for method in table.index]
         axis.errorbar(table[value], y, xerr=table[error], fmt="o", markersize=3.5, linewidth=1)
         axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set(title=name, yticks=range(len(order)), yticklabels=order)
+        axis.set(title=name, yticks=range(len(order)), yticklabels=order, ylim=(-0.5, len(order) - 0.5))
+        axis.tick_params(labelsize=7)
     axes[0, 0].invert_yaxis()
     figure.supxlabel(label, fontsize=8)
     figure.tight_layout()
