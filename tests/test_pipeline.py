@@ -91,7 +91,7 @@ def test_study_runs_and_scores_carry_ids(study: Path) -> None:
     models = pd.read_csv(study / "results/retrain/models.csv")
     assert models.ran.all() and models[models.method == "half"].groupby("seed").size().tolist() == [3, 3]
     judged = json.loads((study / "results/evaluate/metrics.json").read_text())
-    assert set(judged) == {"signal", "floor", "k=1", "k=2", "lds"} and "ceiling: another seed" in judged["lds"]
+    assert set(judged) == {"signal", "floor", "k=1", "k=2", "batching", "lds"} and "ceiling: another seed" in judged["lds"]
     report = nbformat.read(study / "results/report.ipynb", 4)
     assert sum("image/png" in o.get("data", {}) for c in report.cells for o in c.get("outputs", [])) >= 3
 

@@ -30,13 +30,13 @@ def gallery(pictures, titles=None, columns: int = 8, size: float = 1.15) -> Figu
     return figure
 
 
-def strips(queries, names, tops, scores, right) -> Figure:
+def strips(queries, names, tops, scores, right, size: float = 0.95) -> Figure:
     """One row a query: its picture [3, H, W], then its top K ``tops`` [Q, K, 3, H, W], each with its score [Q, K].
 
     Pictures for which ``right`` [Q, K] is true are framed in green.
     """
     count, k = np.shape(scores)
-    figure, axes = plt.subplots(count, k + 1, figsize=(0.95 * (k + 1.8), 1.08 * count), squeeze=False)
+    figure, axes = plt.subplots(count, k + 1, figsize=(size * (k + 1.8), 1.14 * size * count), squeeze=False)
     for q in range(count):
         show(axes[q, 0], queries[q], "", "black")
         axes[q, 0].set_ylabel(wrap(names[q], 14), fontsize=6, rotation=0, ha="right", va="center")
