@@ -168,6 +168,8 @@ def test_deviations_are_paired_by_seed() -> None:
     assert found.loss["abu"] == pytest.approx(np.mean([0.375, 0.5])) and found.images["abu"] == 2
     assert found.loss_se["abu"] == pytest.approx(np.std([0.375, 0.5], ddof=1) / 2**0.5)
     assert found.p["pixel"] == pytest.approx(2 / 2**4) and np.isnan(found.p["abu"])
+    fewer = summary(pd.concat([table, other[other.seed == 0]]).query("k == 1"))  # means over the seed that both have
+    assert fewer.loss["abu"] == 2 * fewer.loss["pixel"] == pytest.approx(np.mean([0.5, 0.25])) and fewer.seeds["abu"] == 1
     with pytest.raises(ValueError, match=r"no model without removal for seeds \[1\]"):
         deviations(models.drop(index=2).reset_index(drop=True), queries, {"loss": losses[[0, 1, 3]]}, seed=0)
 

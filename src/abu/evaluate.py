@@ -32,14 +32,17 @@ def summary(table: pd.DataFrame, against: str = "abu") -> pd.DataFrame:
     """Mean and standard error over queries of every measure, by method, indexed by method and sorted by loss; and the p
     value of a paired test of each method's rise of the loss against that of ``against``, over queries and seeds.
 
-    ``table``: rows of ``deviations`` for one K; draws are averaged first, then, for the means, seeds.
+    ``table``: rows of ``deviations`` for one K; draws are averaged first, then, for the means, the seeds that every method
+    has (all, where none is common), so that means compare; ``seeds``: how many went into them.
     """
     columns = [c for name in MEASURES for c in (f"raw_{name}", name) if c in table]
     pairs = table.groupby(["method", "query", "seed"])[columns].mean()
-    queries = pairs.groupby(["method", "query"]).mean()
+    common = set.intersection(*(set(part.seed) for _, part in table.groupby("method"))) or set(table.seed)
+    queries = pairs[pairs.index.isin(common, level="seed")].groupby(["method", "query"]).mean()
     found = queries.groupby("method").mean().join(
         queries.groupby("method").agg(lambda x: standard_error(x) if len(x) > 1 else np.nan).add_suffix("_se")
     )
+    found["seeds"] = len(common)
     found["images"] = table.groupby("method").images.mean()
     losses = pairs.loss.unstack("method")
     if against in losses:
