@@ -2,14 +2,19 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from abu.curvature import eigenbasis
 from abu.fisher import fisher_diagonal
-from abu.jobs import Attributed, fisher_of, losses_of, shards, unlearn_query
+from abu.jobs import (
+    Attributed, by_weight, curvature_of, eigenvalues_of, gradient_of, influence_of, linear_of, losses_of, rescore, shapes_of, shards, unflatten,
+    unit_moves, unlearn_query,
+)
 from abu.losses import loss_table
 from abu.models import select_weights
 from abu.retrain import Questions, Recipe, ask, retrain
@@ -102,14 +107,32 @@ def test_shards_together_are_the_whole(shared: Attributed) -> None:
     assert torch.allclose(torch.cat([losses_of(s, *r) for r in ranges.values()]), whole, atol=1e-6)
     example = lambda i, flip, caption: (s.latents[i, flip % 2], s.texts[i, caption % 2])
     fisher = fisher_diagonal(s.unet, s.scheduler, s.weights, example, IDS, 3, 0, 64)
-    flat = torch.cat([fisher[name].flatten() for name in s.weights])
-    assert torch.allclose(sum(fisher_of(s, 3, *r) for r in ranges.values()) / len(IDS), flat, rtol=1e-4)
+    found = unflatten(sum(curvature_of(s, 3, "ekfac", *r) for r in ranges.values()) / 15, shapes_of(s, "ekfac"))
+    for name in s.weights:
+        assert torch.allclose(found[name], fisher[name], rtol=1e-4, atol=1e-12)
+    s = replace(s, curvature=eigenbasis({name: value for name, value in found.items() if name not in s.weights}))
+    values = unflatten(sum(eigenvalues_of(s, 3, *r) for r in ranges.values()) / 15, shapes_of(s, "values"))
+    for name in s.weights:  # a rotation keeps the sum of the squares
+        assert torch.allclose(values[f"{name}.values"].sum(), fisher[name].sum(), rtol=1e-4)
+
+
+def test_stages_of_an_answer_agree(shared: Attributed) -> None:
+    """What is computed apart (gradients, unit moves, a part of the images) is what unlearning a query does at once."""
+    s, size = shared, len(IDS) * 2 * 2 * len(TIMESTEPS)
+    whole = unlearn_query(s, 1, 2, "diagonal", 0.1, {"relative_norm": 0.1})
+    gradients = torch.stack([gradient_of(s, q, 2) for q in range(2)])
+    deltas = 0.1 * unit_moves(s, gradients, "diagonal", 0.1)
+    part = rescore(s, [3, 1], deltas[1])
+    assert torch.allclose(part, whole[1 : 1 + size].reshape(len(IDS), 2, 2, -1)[[3, 1]], rtol=1e-4, atol=1e-6)
+    both, linear = influence_of(s, deltas, 2, 1, 4), linear_of(s, deltas, 1, 4)
+    assert both.shape == (2, 3, 2, 2, 3, 3) and torch.allclose(both[..., 0].mean(4), linear, rtol=1e-3, atol=1e-7)
+    assert torch.equal(torch.cat([by_weight(s, deltas)[name].flatten(1) for name in s.weights], 1), deltas)
 
 
 def test_ray_caches_and_unlearns_as_this_process_does(tmp_path: Path, shared: Attributed, cluster) -> None:
     torch.set_num_threads(1)  # as a task on Ray
-    options = {"damping": 0.1, "steps": 2, "relative_norm": 0.1}
-    for task, arguments in (losses_of, (0, 3)), (fisher_of, (2, 1, 4)), (unlearn_query, (1, 2, options)):
+    step = (1, 2, "diagonal", 0.1, {"steps": 2, "relative_norm": 0.1})
+    for task, arguments in (losses_of, (0, 3)), (curvature_of, (2, "ekfac", 1, 4)), (unlearn_query, step):
         here, there = (
             run_tasks(task, shared, {"task": arguments}, tmp_path / task.__name__ / engine, engine=engine)["task"].value
             for engine in ("process", "ray")

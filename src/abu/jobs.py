@@ -1,14 +1,19 @@
 """The tasks of ``cache`` and ``unlearn``: shards of images, and queries."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from abu.fisher import fisher_diagonal, query_gradient
+from abu.curvature import factors, precondition, rotated_squares, squares, summed
+from abu.fisher import per_example, query_gradient
+from abu.influence import first_order, gauss_newton
 from abu.losses import loss_table
-from abu.models import find_device
-from abu.unlearn import Tensors, moved, norm, unlearn
+from abu.models import find_device, speed_up
+from abu.store import Basis, project
+from abu.taps import Tensors
+from abu.unlearn import moved, norm, unlearn
 
 
 @dataclass(frozen=True)
@@ -29,19 +34,21 @@ class Attributed:
     batch_size: int
     device: str
     captions: int = 1  # scored of each image, the first ones
-    fisher: Tensors = field(default_factory=dict)
+    curvature: Tensors = field(default_factory=dict)  # see abu.curvature
     queries: tuple = ()  # latents [Q, c, h, w], token states [Q, L, D], names
+    spread: bool = False  # one caption a timestep, in turn, in place of every pair
+    speed: dict = field(default_factory=dict)  # options of abu.models.speed_up
 
     def model(self) -> torch.nn.Module:
         """The model, on the device of whoever runs the task."""
-        return self.unet.to(find_device(self.device))
+        return speed_up(self.unet.to(find_device(self.device)), **self.speed)
 
     def losses(self, first: int = 0, last: int | None = None) -> Tensor:
         """Losses [n, F, C, T] of a range of the images."""
         part = slice(first, last)
         return loss_table(
             self.model(), self.scheduler, self.latents[part], self.texts[part, : self.captions], self.ids[part],
-            self.timesteps, self.seed, self.batch_size,
+            self.timesteps, self.seed, self.batch_size, spread=self.spread,
         )
 
     def query_losses(self) -> Tensor:
@@ -63,26 +70,60 @@ def losses_of(shared: Attributed, first: int, last: int) -> Tensor:
     return shared.losses(first, last)
 
 
-def fisher_of(shared: Attributed, draws: int, first: int, last: int) -> Tensor:
-    """Task: Fisher's diagonal, summed over the images of a shard, flat float64 in the order of the weights."""
-    unet = shared.model()
+def examples(shared: Attributed, draws: int, first: int, last: int) -> dict:
+    """Arguments of ``abu.fisher.per_example`` for a shard; flip and caption are drawn among those that there are."""
 
     def example(i: int, flip: int, caption: int) -> tuple[Tensor, Tensor]:
         row = first + i
         return shared.latents[row, flip % shared.latents.shape[1]], shared.texts[row, caption % shared.texts.shape[1]]
 
-    ids = shared.ids[first:last]
-    fisher = fisher_diagonal(unet, shared.scheduler, shared.weights, example, ids, draws, shared.seed, shared.batch_size)
-    return torch.cat([fisher[name].flatten() for name in shared.weights]).cpu() * len(ids)
+    return {
+        "unet": shared.model(), "scheduler": shared.scheduler, "weights": shared.weights, "example": example,
+        "ids": shared.ids[first:last], "draws": draws, "seed": shared.seed, "batch_size": shared.batch_size,
+    }
 
 
-def unlearn_query(shared: Attributed, q: int, draws: int, options: dict) -> Tensor:
-    """Task: unlearn query number ``q``; relative length of the move, losses of all images [N*F*C*T] and queries [Q*T].
+def curvature_of(shared: Attributed, draws: int, kind: str, first: int, last: int) -> Tensor:
+    """Task: curvature summed over a shard's draws, flat float64 in the order of ``shapes_of``: squared gradients, and, for kind
+    ``ekfac``, the Kronecker factors too."""
+    parts = [partial(squares, weights=shared.weights)] + ([partial(factors, weights=shared.weights)] if kind == "ekfac" else [])
+    return flat(summed(per_example(**examples(shared, draws, first, last)), *parts), shapes_of(shared, kind))
 
-    ``options``: those of ``abu.unlearn.unlearn``.
-    """
-    unet = shared.model()
-    device = next(unet.parameters()).device
+
+def eigenvalues_of(shared: Attributed, draws: int, first: int, last: int) -> Tensor:
+    """Task: corrected eigenvalues, summed over a shard's draws, flat float64; the basis is in ``shared.curvature``."""
+    part = partial(rotated_squares, weights=shared.weights, basis=on_device(shared, shared.curvature))
+    return flat(summed(per_example(**examples(shared, draws, first, last)), part), shapes_of(shared, "values"))
+
+
+def shapes_of(shared: Attributed, kind: str = "diagonal") -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what is kept of the attributed weights: the ``diagonal``, or ``ekfac`` (the diagonal, then factors of
+    inputs and outputs), or the eigen``values``."""
+    shapes = {name: tuple(shared.unet.get_parameter(name).shape) for name in shared.weights}
+    if kind == "values":
+        return {f"{name}.values": shape for name, shape in shapes.items()}
+    sides = {f"{n}.{part}": (s[at],) * 2 for n, s in shapes.items() for part, at in (("inputs", 1), ("outputs", 0)) if kind == "ekfac"}
+    return shapes | sides
+
+
+def flat(tensors: Tensors, names) -> Tensor:
+    """Tensors in the order of ``names``, in one row on the CPU."""
+    return torch.cat([tensors[name].flatten() for name in names]).cpu()
+
+
+def unflatten(flat: Tensor, shapes: dict[str, tuple[int, ...]]) -> Tensors:
+    """Tensors by name from one flat tensor in the order of ``shapes``."""
+    sizes = [torch.Size(shape).numel() for shape in shapes.values()]
+    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), flat.split(sizes), strict=True)}
+
+
+def on_device(shared: Attributed, tensors: Tensors) -> Tensors:
+    device = next(shared.model().parameters()).device
+    return {name: value.to(device) for name, value in tensors.items()}
+
+
+def move_of(shared: Attributed, q: int, draws: int, curvature: str, damping: float, options: dict) -> Tensors:
+    """Change of the weights that unlearns query number ``q``; ``options``: those of ``abu.unlearn.unlearn``."""
     z, texts, names = shared.queries
 
     def gradient(model: torch.nn.Module, step: int) -> Tensors:
@@ -90,9 +131,74 @@ def unlearn_query(shared: Attributed, q: int, draws: int, options: dict) -> Tens
         arguments = (z[q], texts[q], key, shared.timesteps, draws, shared.batch_size)
         return query_gradient(model, shared.scheduler, shared.weights, *arguments)[1]
 
-    fisher = {name: value.to(device) for name, value in shared.fisher.items()}
-    delta = unlearn(unet, gradient, fisher, n=len(shared.ids), **options)
-    size = norm({name: unet.get_parameter(name).detach() for name in shared.weights})
-    with moved(unet, delta):
+    inverse = partial(precondition, curvature, cached=on_device(shared, shared.curvature), damping=damping)
+    return unlearn(shared.model(), gradient, inverse, n=len(shared.ids), **options)
+
+
+def gradient_of(shared: Attributed, q: int, draws: int) -> Tensor:
+    """Task: gradient of query number ``q``'s loss, flat float32: that of the first step of ``unlearn_query``."""
+    return flat(move_of(shared, q, draws, "identity", 0.0, {"alpha": len(shared.ids)}), shared.weights)
+
+
+def unit_moves(shared: Attributed, gradients: Tensor, curvature: str, damping: float) -> Tensor:
+    """One Newton step for each of the gradients [Q, P], as long as the attributed weights are: times a relative norm it is the
+    move of that relative norm. Flat float32 [Q, P]."""
+    size = norm({name: shared.unet.get_parameter(name).detach() for name in shared.weights})
+    found = []
+    for gradient in gradients:
+        direction = precondition(curvature, unflatten(gradient, shapes_of(shared)), shared.curvature, damping)
+        found.append(flat(direction, shared.weights) * (size / norm(direction)))
+    return torch.stack(found)
+
+
+def unlearn_query(shared: Attributed, q: int, draws: int, curvature: str, damping: float, options: dict) -> Tensor:
+    """Task: unlearn query number ``q``; relative length of the move, losses of all images [N*F*C*T] and queries [Q*T]."""
+    delta = move_of(shared, q, draws, curvature, damping, options)
+    size = norm({name: shared.unet.get_parameter(name).detach() for name in shared.weights})
+    with moved(shared.model(), delta):
         tables = shared.losses(), shared.query_losses()
     return torch.cat([torch.tensor([norm(delta) / size]), *(table.flatten() for table in tables)])
+
+
+def rescore(shared: Attributed, rows: list[int], delta: Tensor) -> Tensor:
+    """Task: losses [n, F, C, T] of the images in ``rows`` alone after the move ``delta`` (flat): the second of two stages."""
+    part = replace(shared, latents=shared.latents[rows], texts=shared.texts[rows], ids=[shared.ids[row] for row in rows])
+    with moved(shared.model(), on_device(shared, unflatten(delta, shapes_of(shared)))):
+        return part.losses()
+
+
+def influence_of(shared: Attributed, deltas: Tensor, cotangents: int, first: int, last: int) -> Tensor:
+    """Task: what moves ``deltas`` [Q, P] (flat) do to a shard's losses, float32 [Q, n, F, C, T, 1 + cotangents]: to first order,
+    then the Gauss-Newton term of each cotangent (``abu.influence.gauss_newton``)."""
+    linear, curved = gauss_newton(*moves(shared, deltas, first, last, cotangents))
+    return torch.cat([linear[..., None], curved], -1)
+
+
+def linear_of(shared: Attributed, deltas: Tensor, first: int, last: int) -> Tensor:
+    """Task: the first order alone, float32 [Q, n, F, C] (``abu.influence.first_order``)."""
+    return first_order(*moves(shared, deltas, first, last))
+
+
+def moves(shared: Attributed, deltas: Tensor, first: int, last: int, *cotangents: int) -> tuple:
+    """Positional arguments of ``gauss_newton`` and ``first_order`` for a shard."""
+    part = slice(first, last)
+    return (
+        shared.model(), shared.scheduler, shared.weights, on_device(shared, by_weight(shared, deltas)), shared.latents[part],
+        shared.texts[part, : shared.captions], shared.ids[part], shared.timesteps, *cotangents, shared.seed, shared.batch_size,
+    )
+
+
+def by_weight(shared: Attributed, deltas: Tensor) -> Tensors:
+    """Flat moves [Q, P] by weight, [Q, *shape]."""
+    shapes = shapes_of(shared)
+    parts = deltas.split([torch.Size(shape).numel() for shape in shapes.values()], 1)
+    return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+def store_of(shared: Attributed, basis: Basis, cotangents: int, first: int, last: int) -> Tensor:
+    """Task: a shard of the store, float16 [n, F, C, T, 1 + cotangents, p] (``abu.store.project``)."""
+    part = slice(first, last)
+    return project(
+        shared.model(), shared.scheduler, basis, shared.latents[part], shared.texts[part, : shared.captions], shared.ids[part],
+        shared.timesteps, cotangents, shared.seed, shared.batch_size,
+    )

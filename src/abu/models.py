@@ -9,12 +9,17 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from abu.attention import share_text
+
 SELECTIONS = {  # which parameters are attributed, by their names
     "cross-attn-kv": lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
     "cross-attn": lambda name: "attn2." in name,
     "attn": lambda name: "attn1." in name or "attn2." in name,
     "all": lambda name: True,
 }
+
+
+PRECISIONS = ("float32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,31 @@ def load_components(source: str | Path, device: torch.device | str = "cpu") -> C
 def load_unet(folder: str | Path, device: torch.device | str = "cpu") -> UNet2DConditionModel:
     """Trained U-Net, frozen, in evaluation mode."""
     return UNet2DConditionModel.from_pretrained(folder).to(device).requires_grad_(False).eval()
+
+
+def speed_up(unet: nn.Module, precision: str = "float32", compile: bool = False, channels_last: bool = False) -> nn.Module:
+    """The U-Net as asked for, changed in place, once: captions may be shared by rows (``abu.attention``); ``precision`` of its
+    forward and backward passes: ``float32``, ``tf32`` (matrix products and convolutions of NVIDIA's tensor cores), ``bf16``
+    (autocast, weights stay float32); ``compile``: by ``torch.compile``; ``channels_last``: memory layout of convolutions.
+
+    Raises ValueError for an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; expected one of {PRECISIONS}")
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "float32"
+    asked = (precision, compile, channels_last)
+    if getattr(unet, "sped_up", None) == asked:
+        return unet
+    share_text(unet)
+    if channels_last:
+        unet.to(memory_format=torch.channels_last)
+    if precision == "bf16":
+        unet.forward = torch.autocast(unet.device.type, torch.bfloat16)(type(unet).forward.__get__(unet))
+    if compile:
+        unet.compile()
+    unet.sped_up = asked
+    return unet
 
 
 def select_weights(unet: nn.Module, selection: str) -> list[str]:

@@ -7,27 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from abu.losses import check_finite
-
-Tensors = dict[str, Tensor]
+from abu.taps import Tensors
 
 
 def norm(tensors: Tensors) -> float:
     """Euclidean norm of all tensors together."""
     return torch.stack([t.double().norm() for t in tensors.values()]).norm().item()
-
-
-def newton_direction(gradient: Tensors, fisher: Tensors, damping: float) -> Tensors:
-    """``(F + damping * mean(F))^-1 gradient`` with diagonal F (eq. 5), the mean taken over all attributed weights.
-
-    Without damping a weight that no training image moves gets an unbounded step: zero Fisher then raises ValueError.
-    """
-    if gradient.keys() != fisher.keys():
-        raise KeyError(f"gradient is of {sorted(gradient)[:3]}..., Fisher of {sorted(fisher)[:3]}...")
-    mean = torch.cat([f.flatten() for f in fisher.values()]).mean()
-    ridge = damping * mean
-    if not mean > 0 or min(f.min() for f in fisher.values()) + ridge <= 0:
-        raise ValueError("Fisher information has zeros: give a damping above 0")
-    return {name: (g / (fisher[name] + ridge)).to(g.dtype) for name, g in gradient.items()}
 
 
 @contextmanager
@@ -49,8 +34,7 @@ def moved(model: nn.Module, delta: Tensors):
 def unlearn(
     model: nn.Module,
     gradient: Callable[[nn.Module, int], Tensors],
-    fisher: Tensors,
-    damping: float,
+    precondition: Callable[[Tensors], Tensors],
     steps: int = 1,
     alpha: float | None = None,
     n: int | None = None,
@@ -59,18 +43,19 @@ def unlearn(
     """Change of the weights, ``theta - theta_0``, that unlearns a query.
 
     Each of ``steps`` steps adds ``(alpha / n) F^-1 gradient`` (eq. 5), where ``gradient(model, step)`` is that of the
-    query's loss. With ``relative_norm`` in place of ``alpha``, each step is scaled to ``relative_norm / steps`` of
-    ``||theta_0||``: step sizes do not carry over between models, relative norms nearly do. The model is unchanged.
+    query's loss and ``precondition`` applies ``F^-1`` (see ``abu.curvature``). With ``relative_norm`` in place of ``alpha``,
+    each step is scaled to ``relative_norm / steps`` of ``||theta_0||``: step sizes do not carry over between models,
+    relative norms nearly do. The model is unchanged. Raises FloatingPointError for a step that is not finite.
     """
     if (alpha is None) == (relative_norm is None):
         raise ValueError(f"give one of alpha and relative_norm; found {alpha} and {relative_norm}")
-    size = norm({name: model.get_parameter(name).detach() for name in fisher})
-    delta = {name: torch.zeros_like(f, dtype=model.get_parameter(name).dtype) for name, f in fisher.items()}
+    delta: Tensors = {}
     for step in range(steps):
         with moved(model, delta):
-            direction = newton_direction(gradient(model, step), fisher, damping)
-        scale = alpha / n if relative_norm is None else relative_norm * size / steps / norm(direction)
-        delta = {name: delta[name] + scale * d for name, d in direction.items()}
+            direction = precondition(gradient(model, step))
+        weights = {name: model.get_parameter(name).detach() for name in direction}
+        scale = alpha / n if relative_norm is None else relative_norm * norm(weights) / steps / norm(direction)
+        delta = {name: delta.get(name, 0) + scale * d for name, d in direction.items()}
     for name, d in delta.items():
         check_finite(f"step of {name}", d)
     return delta
@@ -83,5 +68,9 @@ def score(before: Tensor, after: Tensor, flips: str = "max") -> Tensor:
     """
     if before.shape != after.shape:
         raise ValueError(f"loss tables differ in shape: {tuple(before.shape)} and {tuple(after.shape)}")
-    rise = (after - before).double().mean((2, 3))
-    return {"max": rise.amax(1), "mean": rise.mean(1)}[flips]
+    return over_flips((after - before).double().mean((2, 3)), flips)
+
+
+def over_flips(rise: Tensor, flips: str = "max") -> Tensor:
+    """One number an image, [..., N], of those of image and mirror image, [..., N, F]: the maximum, or the mean."""
+    return {"max": rise.amax(-1), "mean": rise.mean(-1)}[flips]
