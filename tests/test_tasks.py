@@ -106,7 +106,7 @@ def test_shards_together_are_the_whole(shared: Attributed) -> None:
     whole = loss_table(s.unet, s.scheduler, s.latents, s.texts, IDS, TIMESTEPS, 0, 64)
     assert torch.allclose(torch.cat([losses_of(s, *r) for r in ranges.values()]), whole, atol=1e-6)
     example = lambda i, flip, caption: (s.latents[i, flip % 2], s.texts[i, caption % 2])
-    fisher = fisher_diagonal(s.unet, s.scheduler, s.weights, example, IDS, 3, 0, 64)
+    fisher = fisher_diagonal(s.unet, s.scheduler, s.weights, example, IDS, 3, seed=0, batch_size=64)
     found = unflatten(sum(curvature_of(s, 3, "ekfac", *r) for r in ranges.values()) / 15, shapes_of(s, "ekfac"))
     for name in s.weights:
         assert torch.allclose(found[name], fisher[name], rtol=1e-4, atol=1e-12)

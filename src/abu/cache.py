@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,24 @@ def write_json(path: Path, facts: dict) -> None:
 def write_array(path: Path, array: np.ndarray | torch.Tensor) -> None:
     """One ``.npy`` file."""
     write_atomically(path, lambda file: np.save(file, np.asarray(array), allow_pickle=False))
+
+
+def write_parts(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[torch.Tensor]) -> None:
+    """One ``.npy`` file of ``shape`` from parts that follow each other along its first axis, one in memory at a time.
+
+    Raises ValueError unless the parts fill the file.
+    """
+
+    def write(file: Path) -> None:
+        array, row = np.lib.format.open_memmap(file, "w+", dtype, shape), 0
+        for part in parts:
+            array[row : row + len(part)] = part
+            row += len(part)
+        if row != shape[0]:
+            raise ValueError(f"{path}: {row} rows came; expected {shape[0]}")
+        array.flush()
+
+    write_atomically(path, write)
 
 
 def fingerprint(*parts) -> str:

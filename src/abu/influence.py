@@ -11,6 +11,8 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from abu.attention import share_text
 from abu.losses import check_finite, check_timesteps, denoising_loss, named_batches, target
@@ -79,6 +81,31 @@ def gauss_newton(
     check_finite("first-order scores", linear)
     check_finite("Gauss-Newton scores", curved)
     return linear.movedim(-1, 0), curved.movedim(-1, 0)
+
+
+def forward_mode(
+    unet, scheduler, weights: Sequence[str], delta: Tensors, latents: Tensor, texts: Tensor, ids: Sequence[int],
+    timesteps: Sequence[int], seed: int = 0, batch_size: int = 64, progress: str = "",
+) -> tuple[Tensor, Tensor]:
+    """``grad L . Delta`` and ``|J Delta|^2 / D`` of one move without any cotangent, float32 [N, F, C, T]: exact, by forward mode,
+    at about three forward passes a query. ``delta``: [*shape] by weight; the others as in ``first_order``."""
+    check_timesteps(scheduler, timesteps)
+    params = {name: share_text(unet).get_parameter(name).detach() for name in weights}
+    named = named_batches(latents, texts, ids, timesteps, seed, batch_size)
+    places, found = [], []
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # other kernels of attention have no forward mode
+        for place, (x0, eps, t, text) in track(prefetch(named, next(unet.parameters()).device), progress, len(named)):
+            noisy = scheduler.add_noise(x0, eps, t)
+            output = lambda p: functional_call(unet, p, (noisy, t), {"encoder_hidden_states": text}).sample.float()
+            value, tangent = torch.func.jvp(output, (params,), (delta,))
+            residual = value - target(scheduler, x0, eps, t).float()
+            places.append(torch.stack(place))
+            found.append(torch.stack([(2 * residual * tangent).flatten(1).mean(1), tangent.square().flatten(1).mean(1)], 1))
+    i, c, t, f = torch.cat(places, 1)
+    out = torch.empty(len(latents), latents.shape[1], texts.shape[1], len(timesteps), 2)
+    out[i, f, c, t] = torch.cat(found).cpu()
+    check_finite("forward-mode scores", out)
+    return out[..., 0], out[..., 1]
 
 
 def jacobian_products(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from abu.curvature import factors, precondition, rotated_squares, squares, summed
 from abu.fisher import per_example, query_gradient
-from abu.influence import first_order, gauss_newton
+from abu.influence import first_order, forward_mode, gauss_newton
 from abu.losses import loss_table
 from abu.models import find_device, speed_up
 from abu.store import Basis, project
@@ -172,6 +172,12 @@ def influence_of(shared: Attributed, deltas: Tensor, cotangents: int, first: int
     then the Gauss-Newton term of each cotangent (``abu.influence.gauss_newton``)."""
     linear, curved = gauss_newton(*moves(shared, deltas, first, last, cotangents))
     return torch.cat([linear[..., None], curved], -1)
+
+
+def forward_of(shared: Attributed, delta: Tensor, first: int, last: int) -> Tensor:
+    """Task: both terms of one move (flat) without estimation, float32 [n, F, C, T, 2] (``abu.influence.forward_mode``)."""
+    model, scheduler, weights, deltas, *rest = moves(shared, delta[None], first, last)
+    return torch.stack(forward_mode(model, scheduler, weights, {n: d[0] for n, d in deltas.items()}, *rest), -1)
 
 
 def linear_of(shared: Attributed, deltas: Tensor, first: int, last: int) -> Tensor:

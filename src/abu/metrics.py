@@ -61,6 +61,17 @@ def correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.array([0.0 if flat(a) or flat(b) else spearmanr(a, b).statistic for a, b in zip(left, right, strict=True)])
 
 
+def overlap(left: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
+    """Share of the top ``k`` of each row of ``right`` [Q, N] that is among the top ``k`` of the same row of ``left``, [Q]."""
+    return found_among(left, right, k, k)
+
+
+def found_among(scores: np.ndarray, wanted: np.ndarray, candidates: int, k: int) -> np.ndarray:
+    """Share of the top ``k`` by ``wanted`` [Q, N] that stands among the first ``candidates`` by ``scores`` [Q, N]: [Q]."""
+    pairs = zip(rank(scores)[:, :candidates], rank(wanted)[:, :k], strict=True)
+    return np.array([np.isin(best, chosen).mean() for chosen, best in pairs])
+
+
 def interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
     """Bootstrap interval (percentiles, 9999 resamples of the queries) of the mean of ``values`` [Q]."""
     if len(values) < 2 or np.ptp(values) == 0:

@@ -30,6 +30,10 @@ class Basis:
     places: Tensors
     scale: Tensor
 
+    def first(self, dimension: int) -> Tensor:
+        """Positions of the ``dimension`` largest of the p coordinates, int64."""
+        return self.scale.argsort(descending=True, stable=True)[:dimension]
+
     def of(self, gradients: Tensors) -> Tensor:
         """Coordinates [Q, p] of moves [Q, O, I] by weight, scaled so that their product with stored ones is that of the weights."""
         parts = []
