@@ -13,6 +13,6 @@ test: .venv/ready
 .venv/ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade pip
-	.venv/bin/python -m pip install --quiet -r requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps -r requirements.lock
 	.venv/bin/python -m pip install --quiet --no-deps -e .
 	touch $@

@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -11,10 +12,12 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from abu.attention import SharedText, share_text
+from abu.cache import write_parts
 from abu.curvature import eigenbasis, factors, precondition, rotated_squares, summed
 from abu.fisher import fisher_diagonal, per_example, query_gradient
-from abu.influence import first_order, gauss_newton, scores
+from abu.influence import first_order, forward_mode, gauss_newton, scores
 from abu.losses import denoising_loss, loss_table, target
+from abu.metrics import found_among, overlap
 from abu.models import select_weights, speed_up
 from abu.noise import normal, normals
 from abu.prefetch import prefetch
@@ -135,7 +138,7 @@ def moves(unet):  # noqa: F811
     return {name: 0.1 * normals(tuple(unet.get_parameter(name).shape), [("move", name, q) for q in range(2)]) for name in weights}
 
 
-def forward_mode(unet, scheduler, data, deltas, q: int, i: int, f: int, c: int, s: int) -> tuple[float, float]:  # noqa: F811
+def forward_mode_alone(unet, scheduler, data, deltas, q: int, i: int, f: int, c: int, s: int) -> tuple[float, float]:  # noqa: F811
     """Exact directional derivative of one entry's loss, and ``|J Delta|^2 / D``, by forward mode in float64."""
     latents, texts = data
     model = copy.deepcopy(unet).double()
@@ -159,11 +162,16 @@ def test_first_order_and_gauss_newton_equal_forward_mode(unet, scheduler, data, 
     assert linear.shape == (2, 5, 2, 2, 3) and curved.shape == (2, 5, 2, 2, 3, 200)
     errors = []
     for place in [(0, 0, 0, 0, 0), (1, 2, 1, 1, 2), (0, 4, 1, 0, 1), (1, 3, 0, 1, 0)]:
-        exact, square = forward_mode(unet, scheduler, data, moves, *place)
+        exact, square = forward_mode_alone(unet, scheduler, data, moves, *place)
         assert linear[place] == pytest.approx(exact, rel=1e-4, abs=1e-7)
         errors.append((curved[place].mean() / square - 1) / (2 / 200) ** 0.5)  # in standard errors
     assert torch.tensor(errors).abs().max() < 3.5
     assert torch.tensor(errors).abs().max() > 1e-3  # an estimate, not the exact number by another way
+    one = {name: move[1] for name, move in moves.items()}
+    derivative, squared = forward_mode(unet, scheduler, weights, one, latents, texts, IDS, TIMESTEPS, seed=3, batch_size=7)
+    exact, square = forward_mode_alone(unet, scheduler, data, moves, 1, 2, 1, 1, 2)
+    assert derivative[2, 1, 1, 2] == pytest.approx(exact, rel=1e-4) and squared[2, 1, 1, 2] == pytest.approx(square, rel=1e-4)
+    torch.testing.assert_close(linear[1], derivative, rtol=1e-3, atol=1e-6)
     quick = first_order(unet, scheduler, weights, moves, latents, texts, IDS, TIMESTEPS, seed=3, batch_size=7)
     torch.testing.assert_close(quick, linear.mean(4), rtol=1e-3, atol=1e-6)
     other = first_order(unet, scheduler, weights, moves, latents, texts, IDS, TIMESTEPS, seed=3, batch_size=2)
@@ -346,3 +354,18 @@ def test_spread_captions_are_entries_of_the_full_grid(unet, scheduler, data) -> 
     assert spread.shape == (5, 2, 1, 3)
     for t in range(3):
         torch.testing.assert_close(spread[:, :, 0, t], whole[:, :, t % 2, t], rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_of_parts_is_whole_or_not_there(tmp_path) -> None:
+    parts = torch.arange(10.0).reshape(5, 2)
+    write_parts(tmp_path / "whole.npy", (5, 2), "float16", iter([parts[:2], parts[2:]]))
+    assert np.load(tmp_path / "whole.npy").tolist() == parts.tolist()
+    with pytest.raises(ValueError, match="2 rows came; expected 5"):
+        write_parts(tmp_path / "short.npy", (5, 2), "float16", iter([parts[:2]]))
+    assert [file.name for file in tmp_path.iterdir()] == ["whole.npy"]
+
+
+def test_overlap_of_tops_on_a_case_done_by_hand() -> None:
+    wanted, scores_ = np.array([[4.0, 3, 2, 1], [1, 2, 3, 4]]), np.array([[4.0, 1, 3, 2], [4, 3, 2, 1]])
+    assert overlap(scores_, wanted, 2).tolist() == [0.5, 0.0]
+    assert found_among(scores_, wanted, 3, 2).tolist() == [0.5, 0.5] and found_among(scores_, wanted, 4, 2).tolist() == [1.0, 1.0]

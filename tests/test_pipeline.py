@@ -89,7 +89,7 @@ def test_study_runs_and_scores_carry_ids(study: Path) -> None:
     assert set(scores.image_id) == set(trained["train_ids"]) and not set(scores.image_id) & set(trained["heldout_ids"])
     assert scores.groupby("query")["rank"].max().eq(len(trained["train_ids"])).all()
     params, every = read(study / "params.yaml"), pd.read_parquet(study / "results/compare/scores.parquet")
-    assert set(every.method) == {"abu", "abu-linear", "abu-gauss-newton", "abu-gn", "abu-plus", *params["compare"]["methods"]} and every.groupby("method").size().nunique() == 1
+    assert set(every.method) == {"abu", "abu-linear", "abu-gauss-newton", "abu-gn", "abu-plus-gn", "abu-plus", *params["compare"]["methods"]} and every.groupby("method").size().nunique() == 1
     models = pd.read_csv(study / "results/retrain/models.csv")
     assert models.ran.all() and models[models.method == "half"].groupby("seed").size().tolist() == [3, 3]
     judged = json.loads((study / "results/evaluate/metrics.json").read_text())
@@ -115,6 +115,25 @@ def test_edit_under_unlearn_reruns_it_and_its_followers_only(study: Path) -> Non
         (study / "params.yaml").write_text(text)
     ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
     assert ran == ["unlearn", "influence", "compare", "retrain", "evaluate", "report"]
+
+
+def test_without_a_store_one_pass_serves_every_query(study: Path) -> None:
+    import numpy as np
+    import pandas as pd
+
+    read_scores = lambda: pd.read_parquet(study / "results/influence/scores.parquet").pivot(index=["method", "query"], columns="image_id", values="score")
+    before = read_scores()
+    environment = {**os.environ, "PYTHONPATH": str(study / "src")}
+    run = lambda *pairs: subprocess.run([sys.executable, "-m", "abu.run", *pairs], cwd=study, env=environment, check=True, capture_output=True)
+    try:
+        run("cache", "store=0", "curvature=diagonal")
+        run("influence")
+        after = read_scores()
+    finally:
+        dvc(study, "checkout --quiet --force")
+    assert set(after.index.levels[0]) == {"abu-linear", "abu-gauss-newton", "abu-gn"}
+    agree = [np.corrcoef(before.loc[key], after.loc[key])[0, 1] for key in after.index]
+    assert min(agree) > 0.9  # the tiny store holds 64 coordinates of each gradient
 
 
 def test_runner_refuses_unknown_stages_and_parameters(tmp_path: Path) -> None:

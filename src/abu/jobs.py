@@ -203,7 +203,7 @@ def by_weight(shared: Attributed, deltas: Tensor) -> Tensors:
 
 def store_of(shared: Attributed, basis: Basis, cotangents: int, first: int, last: int) -> Tensor:
     """Task: a shard of the store, float16 [n, F, C, T, 1 + cotangents, p] (``abu.store.project``)."""
-    part = slice(first, last)
+    part, basis = slice(first, last), replace(basis, vectors=on_device(shared, basis.vectors))
     return project(
         shared.model(), shared.scheduler, basis, shared.latents[part], shared.texts[part, : shared.captions], shared.ids[part],
         shared.timesteps, cotangents, shared.seed, shared.batch_size,
