@@ -33,7 +33,7 @@ from abu.influence import first_order, gauss_newton, scores
 from abu.jobs import Attributed, by_weight, gradient_of, influence_of, rescore, unit_moves
 from abu.losses import denoising_loss, loss_table, named_batches
 from abu.metrics import correlations, rank
-from abu.models import load_components, load_unet, select_weights
+from abu.models import load_components, load_unet, select_weights, speed_up
 from abu.noise import normals
 from abu.store import answer, leading
 from abu.unlearn import moved, over_flips
@@ -145,6 +145,24 @@ def matmul_rate(size: int = 2048, count: int = 7) -> float:
     return 2 * size**3 / np.median(seconds["product"])
 
 
+def loss_rows(name: str, count: int) -> list[dict]:
+    """The loss table against plain diffusers with repeated text, and its share of the rate of a matrix product."""
+    unet, scheduler, _, *rest = setting(name)
+    plain, last = copy.deepcopy(unet), speed_up(copy.deepcopy(unet), channels_last=True)
+    table = lambda model: partial(loss_table, model, scheduler, *rest, batch_size=128)
+    sides = {"shared": table(unet), "shared, channels last": table(last), "reference": lambda: reference_losses(plain, scheduler, *rest)}
+    seconds, results = rounds(sides, count)
+    with FlopCounterMode(display=False) as counter:
+        sides["shared"]()
+    rate, rows = max(matmul_rate(), matmul_rate()), []
+    for side in ("shared", "shared, channels last"):
+        torch.testing.assert_close(results[side].flatten(), results["reference"], rtol=1e-4, atol=1e-6)
+        rows.append(ratio(f"loss table, {side}: time", seconds["reference"], seconds[side]))
+        rows.append(ratio(f"loss pass, {side}: share of the matmul rate", list(counter.get_total_flops() / np.array(seconds[side])), [rate] * count))
+    print(f"  ({rate / 1e9:.0f} GFLOP/s of a product of 2048 x 2048)")
+    return rows
+
+
 def study() -> tuple[Attributed, np.ndarray, dict, dict]:
     """The embedded study's model, images, caches and reported queries; its store; the cache's manifest; AbU's options."""
     components = load_components(ROOT / "results/components/model")
@@ -188,7 +206,6 @@ def store_sides(draws: int = 10, share: float = 0.2, count: int = 5) -> list[dic
 def main(name: str) -> None:
     count, rows = (3, []) if name == "paper" else (5, [])
     unet, scheduler, weights, latents, texts, ids, steps = setting(name)
-    plain = copy.deepcopy(unet)  # before its attention is touched
     print(f"{name}: {sum(p.numel() for p in unet.parameters()) / 1e6:.1f}M parameters, {sum(unet.get_parameter(w).numel() for w in weights) / 1e6:.2f}M attributed")
 
     seconds, results = rounds(fisher_sides(name), count)
@@ -199,17 +216,8 @@ def main(name: str) -> None:
     peaks = {side: peak_of(name, side) for side in ("reference", "fast")}
     rows.append(ratio("Fisher information: peak memory", [peaks["reference"]], [peaks["fast"]]))
 
+    rows += loss_rows(name, 2 * count + 1)
     table = partial(loss_table, unet, scheduler, latents, texts, ids, steps, batch_size=128)
-    seconds, results = rounds({"fast": table, "reference": lambda: reference_losses(plain, scheduler, latents, texts, ids, steps)}, 2 * count + 1)
-    torch.testing.assert_close(results["fast"].flatten(), results["reference"], rtol=1e-4, atol=1e-6)
-    rows.append(ratio("loss table: time", seconds["reference"], seconds["fast"]))
-    with FlopCounterMode(display=False) as counter:
-        table()
-    before, after = matmul_rate(), matmul_rate()
-    rate = counter.get_total_flops() / np.array(seconds["fast"])
-    rows.append(ratio("loss pass: share of the matmul rate", list(rate), [(before + after) / 2] * len(rate)))
-    print(f"  ({(before + after) / 2e9:.0f} GFLOP/s of a product of 2048 x 2048; {counter.get_total_flops() / len(ids) / len(steps) / 1e9:.2f} GFLOP a row)")
-
     deltas = {w: 0.01 * normals(tuple(unet.get_parameter(w).shape), [("delta", w, q) for q in range(QUERIES)]) for w in weights}
     shared = (unet, scheduler, weights, deltas, latents, texts, ids, steps)
 
