@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,26 @@ def load_captions(annotations: Path, images: Path, keep: dict[str, list] | None 
         Captioned(id, images / file, tuple(texts[id]), {k: v for k, v in image.items() if k not in ("id", "file_name")})
         for id, file, image in entries
     ]
+
+
+def load_exemplars(sources: list[tuple[str, str]], keep: dict[str, list], train_prompt: str) -> list[Captioned]:
+    """Exemplars of one customized model: records of COCO captions files (annotations, images) for which ``keep`` holds, each with
+    ``train_prompt`` for a caption, in which ``{field}`` stands for a field of its record.
+
+    Raises ValueError where none is left, ids come twice or a field is unknown; and as ``load_captions``.
+    """
+    every = [record for annotations, images in sources for record in load_captions(Path(annotations), Path(images))]
+    chosen = [r for r in every if all(r.fields.get(field) in values for field, values in keep.items())]
+    if not chosen:
+        raise ValueError(f"no exemplar where {keep} in {[annotations for annotations, _ in sources]}")
+    if lacking := {field: gone for field, values in keep.items() if (gone := set(values) - {r.fields[field] for r in chosen})}:
+        raise ValueError(f"no exemplar has {lacking}; expected all of {keep}")
+    if repeated := [id for id, n in Counter(r.id for r in chosen).items() if n > 1]:
+        raise ValueError(f"exemplars have duplicate ids: {repeated[:5]}")
+    try:
+        return [replace(r, captions=(train_prompt.format(**r.fields),)) for r in chosen]
+    except KeyError as error:
+        raise ValueError(f"train prompt {train_prompt!r} asks for the field {error}; exemplars have {list(chosen[0].fields)}") from error
 
 
 def read_image(path: Path, side: int) -> np.ndarray:

@@ -53,7 +53,7 @@ class Components:
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels, float32 [B, 3, H, W] in [0, 1], of scaled latents."""
-        pixels = self.vae.decode(latents.to(self.vae.device) / self.vae.config.scaling_factor).sample
+        pixels = self.vae.decode(latents.float().to(self.vae.device) / self.vae.config.scaling_factor).sample
         return (pixels.cpu() / 2 + 0.5).clamp(0, 1)
 
 
@@ -72,6 +72,18 @@ def load_components(source: str | Path, device: torch.device | str = "cpu") -> C
 def load_unet(folder: str | Path, device: torch.device | str = "cpu") -> UNet2DConditionModel:
     """Trained U-Net, frozen, in evaluation mode."""
     return UNet2DConditionModel.from_pretrained(folder).to(device).requires_grad_(False).eval()
+
+
+def load_published(source: str | Path, latent: tuple[int, ...], text: int, device: torch.device | str = "cpu") -> UNet2DConditionModel:
+    """Frozen U-Net of a whole model in diffusers' format, a folder or hub name.
+
+    Raises ValueError unless it takes latents of that shape [c, h, w] and token states of that width.
+    """
+    unet = UNet2DConditionModel.from_pretrained(source, subfolder="unet").to(device).requires_grad_(False).eval()
+    found = (unet.config.in_channels, unet.config.cross_attention_dim)
+    if found != (latent[0], text):
+        raise ValueError(f"the U-Net of {source} takes (latent channels, text width) {found}; prepared were {(latent[0], text)}")
+    return unet
 
 
 def speed_up(unet: nn.Module, precision: str = "float32", compile: bool = False, channels_last: bool = False) -> nn.Module:
