@@ -100,7 +100,7 @@ class Prepared:
         self.folder = folder
         self.manifest = check_manifest(folder / "manifest.json", {})
         self.ids: list[int] = self.manifest["ids"]
-        self.images = pd.read_csv(folder / "images.csv")
+        self.images = pd.read_csv(folder / "images.csv", keep_default_na=False)
         self.latents = torch.from_numpy(np.load(folder / "latents.npy", mmap_mode="c"))
         self.empty = torch.from_numpy(np.load(folder / "empty.npy"))
         if self.manifest["token_states"] == "on-the-fly":
@@ -116,6 +116,23 @@ class Prepared:
         if unknown := [id for id in ids if id not in place]:
             raise KeyError(f"images {unknown[:5]} were not prepared")
         return torch.tensor([place[id] for id in ids])
+
+
+def adopt(latents: np.ndarray, texts: np.ndarray, files: list[Path], components: Components, out: Path, side: int) -> None:
+    """What ``prepare`` would leave, from arrays that somebody else encoded, copied part by part: scaled ``latents`` [N, F, c, h, w],
+    ``texts`` [N, C, L, D]; ids count from 0, captions are unknown. Raises ValueError for token states of another shape than the
+    text encoder's."""
+    empty = components.texts([""])
+    if texts.shape[2:] != tuple(empty.shape[1:]):
+        raise ValueError(f"token states are {tuple(texts.shape[2:])}; the text encoder makes {tuple(empty.shape[1:])}")
+    parts = lambda array: (torch.from_numpy(np.array(array[start : start + 64])) for start in range(0, len(array), 64))
+    write_parts(out / "latents.npy", latents.shape, str(latents.dtype), parts(latents))
+    write_parts(out / "texts.npy", texts.shape, str(texts.dtype), parts(texts))
+    write_array(out / "empty.npy", empty[0])
+    table = pd.DataFrame({"id": range(len(files)), "file": [str(file) for file in files], "caption": ""})
+    write_atomically(out / "images.csv", lambda file: table.to_csv(file, index=False))
+    manifest = {"ids": table.id.tolist(), "captions": texts.shape[1], "side": side, "token_states": str(texts.dtype)}
+    write_json(out / "manifest.json", {**manifest, "latents": fingerprint(out / "latents.npy")})
 
 
 def prepare(records, components: Components, out: Path, side: int, token_states: str, progress: str = "") -> None:
