@@ -132,7 +132,7 @@ def move_of(shared: Attributed, q: int, draws: int, curvature: str, damping: flo
         return query_gradient(model, shared.scheduler, shared.weights, *arguments)[1]
 
     inverse = partial(precondition, curvature, cached=on_device(shared, shared.curvature), damping=damping)
-    return unlearn(shared.model(), gradient, inverse, n=len(shared.ids), **options)
+    return unlearn(shared.model(), gradient, inverse, **{"n": len(shared.ids), **options})
 
 
 def gradient_of(shared: Attributed, q: int, draws: int) -> Tensor:

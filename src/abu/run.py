@@ -2,7 +2,9 @@
 
 ``notebooks/STAGE.ipynb`` receives what it declares of the ``common`` section of ``params.yaml``, its own section, the pairs
 (YAML values), and ``out``, the folder it owns. The executed copy, without anything that differs between equal runs, is
-``results/STAGE.ipynb``. The only module that knows papermill and ``params.yaml``.
+``results/STAGE.ipynb``. ``STAGE-customized`` runs the same notebook on a customized model, ``customized=NAME``: its own section
+overrides that of STAGE, it owns ``results/STAGE-customized/NAME``, and its executed copy is ``results/customized/NAME/STAGE.ipynb``.
+The only module that knows papermill and ``params.yaml``.
 """
 
 import os
@@ -30,24 +32,36 @@ ENVIRONMENT = {  # read by the kernel at start-up
 read = YAML(typ="safe").load
 
 
+def notebook_of(stage: str) -> str:
+    """Notebook that a stage runs."""
+    return stage.removesuffix("-customized")
+
+
 def parameters(stage: str, pairs: dict, root: Path = ROOT) -> dict:
-    """Parameters of one run beside ``common``, later sources winning: the stage's section, ``pairs``, ``out``."""
-    params = read(root / "params.yaml")
-    if stage not in params or not (root / "notebooks" / f"{stage}.ipynb").exists():
+    """Parameters of one run beside ``common``, later sources winning: the notebook's section, the stage's, ``pairs``, ``out``."""
+    params, notebook = read(root / "params.yaml"), notebook_of(stage)
+    if not {stage, notebook} <= set(params) or not (root / "notebooks" / f"{notebook}.ipynb").exists():
         raise KeyError(f"unknown stage {stage!r}; expected one of {sorted(set(params) - {'common'})}")
-    return {**(params[stage] or {}), **pairs, "out": f"results/{stage}"}
+    out = "/".join(["results", stage, *filter(None, [pairs.get("customized")])])
+    return {**(params[notebook] or {}), **(params[stage] or {}), **pairs, "out": out}
+
+
+def executed(stage: str, customized: str | None = None) -> str:
+    """Where the executed copy of a stage's notebook goes."""
+    return f"results/customized/{customized}/{notebook_of(stage)}.ipynb" if customized else f"results/{stage}.ipynb"
 
 
 def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     """Execute a notebook; raises KeyError for a stage or a parameter that does not exist, before anything is written."""
     values = parameters(stage, pairs, root)
-    source, target = root / "notebooks" / f"{stage}.ipynb", root / "results" / f"{stage}.ipynb"
+    source, target = root / "notebooks" / f"{notebook_of(stage)}.ipynb", root / executed(stage, pairs.get("customized"))
     declared = papermill.inspect_notebook(str(source)).keys()
     if unknown := values.keys() - declared:
         raise KeyError(f"{source.name} declares no parameter {sorted(unknown)}")
     common = read(root / "params.yaml")["common"]
     values = {name: value for name, value in common.items() if name in declared} | values
     (root / values["out"]).mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with progress_to_terminal():
         notebook = papermill.execute_notebook(
             str(source), str(target), values, cwd=str(root), progress_bar=False, record_timing=False
