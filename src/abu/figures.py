@@ -47,13 +47,15 @@ def strips(queries, names, tops, scores, right, size: float = 0.95) -> Figure:
     return figure
 
 
-def curves(x, series: dict[str, np.ndarray], x_label: str, y_label: str, log: bool = False) -> Figure:
+def curves(x, series: dict[str, np.ndarray], x_label: str, y_label: str, log: bool = False, x_log: bool = False) -> Figure:
     """Named curves over one axis."""
-    figure, axis = plt.subplots(figsize=(6, 3))
+    figure, axis = plt.subplots(figsize=(6, 3 if len(series) < 8 else 4.5))
+    if len(series) > 10:
+        axis.set_prop_cycle(color=sns.color_palette("tab20", len(series)))
     for name, values in series.items():
         axis.plot(x, values, label=name)
-    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
-    axis.legend()
+    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear", xscale="log" if x_log else "linear")
+    axis.legend(**({} if len(series) < 8 else {"fontsize": 6, "ncols": 2}))
     figure.tight_layout()
     return figure
 
@@ -100,14 +102,16 @@ def heatmaps(panels: dict, label: str) -> Figure:
     return figure
 
 
-def intervals(tables: dict, value: str, error: str, label: str) -> Figure:
-    """Means with error bars from tables indexed by method, one panel a table, the methods in the first table's order."""
+def intervals(tables: dict, value: str, error: str | list[str], label: str) -> Figure:
+    """Means with error bars from tables indexed by method, one panel a table, the methods in the first table's order.
+
+    ``error``: a column, or the two columns of lengths below and above."""
     order = list(next(iter(tables.values())).index)
     size = (1.2 + 1.8 * len(tables), 0.9 + 0.2 * len(order))
     figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
     for axis, (name, table) in zip(axes[0], tables.items()):
         y = [order.index(method) for method in table.index]
-        axis.errorbar(table[value], y, xerr=table[error], fmt="o", markersize=3.5, linewidth=1)
+        axis.errorbar(table[value], y, xerr=table[error].to_numpy().T, fmt="o", markersize=3.5, linewidth=1)
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set(title=name, yticks=range(len(order)), yticklabels=order, ylim=(-0.5, len(order) - 0.5))
         axis.tick_params(labelsize=7)
