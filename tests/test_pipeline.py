@@ -13,10 +13,13 @@ import papermill
 import pytest
 from ruamel.yaml import YAML
 
+from abu.run import notebook_of
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 by_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 read = YAML(typ="safe").load
+STAGES = {name: stage.get("do", stage) for name, stage in read(ROOT / "dvc.yaml")["stages"].items()}
 
 
 def code(path: Path) -> str:
@@ -37,15 +40,18 @@ def imported(path: Path, seen: frozenset = frozenset()) -> set[Path]:
     return files.union(*(imported(file, seen | files) for file in files))
 
 
-@by_notebook
-def test_stage_declares_what_its_notebook_imports(notebook: Path) -> None:
-    stage = read(ROOT / "dvc.yaml")["stages"][notebook.stem]
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_declares_what_its_notebook_imports(stage: str) -> None:
+    found, name = STAGES[stage], notebook_of(stage)
+    notebook = ROOT / "notebooks" / f"{name}.ipynb"
     expected = {str(file.relative_to(ROOT)) for file in imported(notebook) | {notebook}}
-    declared = {dep for dep in stage["deps"] if dep.endswith((".py", ".ipynb"))}
+    declared = {dep for dep in found["deps"] if dep.endswith((".py", ".ipynb"))}
     assert declared == expected
     common = {"common.seed", "common.device", "common.threads", "common.precision"}  # what changes numbers
-    precise = "precision" in papermill.inspect_notebook(str(notebook))
-    assert common - (set() if precise else {"common.precision"}) | {notebook.stem} == set(stage["params"])
+    parameters = papermill.inspect_notebook(str(notebook))
+    models = {"customize": {"common.models.${key}"}, "exemplars": {"common.models"}}.get(stage, set())
+    assert common - (set() if "precision" in parameters else {"common.precision"}) | {name, stage} | models == set(found["params"])
+    assert found["cmd"] == f"python -m abu.run {stage}" + (" customized=${key}" if "customized" in parameters and name != stage or name == "customize" else "")
 
 
 @by_notebook
@@ -55,21 +61,29 @@ def test_notebook_declares_every_parameter_and_is_stripped(notebook: Path) -> No
     declared = papermill.inspect_notebook(str(notebook)).keys()
     for params in map(read, (ROOT / "params.yaml", ROOT / "tests" / "params.yaml", *sorted((ROOT / "presets").iterdir()))):
         own = {*params[notebook.stem], "out"}
-        assert own <= set(declared) <= own | set(params["common"])
+        assert own <= set(declared) <= own | set(params["common"]) | {"customized"}
+        assert set(params.get(f"{notebook.stem}-customized") or {}) <= set(declared)
+        assert set(params) - {"common"} == set(STAGES), "a section for every stage"
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     """A copy of the study with tiny parameters, run once by a real ``dvc repro``."""
-    root = tmp_path_factory.mktemp("study")
+    root = study_in(tmp_path_factory.mktemp("study"))
+    shutil.copy(ROOT / "tests" / "params.yaml", root)
+    dvc(root, "repro --quiet")
+    return root
+
+
+def study_in(root: Path) -> Path:
+    """A copy of notebooks, modules, data and stages in ``root``, without parameters."""
     for name in ("notebooks", "src", "data"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(ROOT / "dvc.yaml", root)
-    shutil.copy(ROOT / "tests" / "params.yaml", root)
+    shutil.copy(ROOT / "tests" / "params.yaml", root)  # dvc reads names of stages from params.yaml
     (root / ".dvcignore").write_text("__pycache__/\nscratch/\n")
     dvc(root, "init --no-scm --quiet")
     dvc(root, "add --quiet data")
-    dvc(root, "repro --quiet")
     return root
 
 
@@ -94,6 +108,8 @@ def test_study_runs_and_scores_carry_ids(study: Path) -> None:
     assert models.ran.all() and models[models.method == "half"].groupby("seed").size().tolist() == [3, 3]
     judged = json.loads((study / "results/evaluate/metrics.json").read_text())
     assert set(judged) == {"signal", "floor", "k=1", "k=2", "batching", "lds"} and "ceiling: another seed" in judged["lds"]
+    recovered = json.loads((study / "results/exemplars/metrics.json").read_text())
+    assert set(recovered) == {"abu", "chance", *params["compare-customized"]["methods"]}
     report = nbformat.read(study / "results/report.ipynb", 4)
     assert sum("image/png" in o.get("data", {}) for c in report.cells for o in c.get("outputs", [])) >= 3
 
@@ -109,12 +125,13 @@ def test_edit_under_unlearn_reruns_it_and_its_followers_only(study: Path) -> Non
     text = (study / "params.yaml").read_text()
     (study / "params.yaml").write_text(text.replace("  relative_norm: null", "  relative_norm: 0.3"))
     try:
-        assert set(json.loads(dvc(study, "status --json"))) == {"unlearn"}
+        assert set(json.loads(dvc(study, "status --json"))) == {"unlearn", "unlearn-customized@panda"}
         output = dvc(study, "repro")
     finally:
         (study / "params.yaml").write_text(text)
     ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-    assert ran == ["unlearn", "influence", "compare", "retrain", "evaluate", "report"]
+    followers = {"unlearn", "influence", "compare", "retrain", "evaluate", "report"}
+    assert set(ran) == followers | {"unlearn-customized@panda"}, "its own section overrides the edit: nothing follows from that"
 
 
 def test_without_a_store_one_pass_serves_every_query(study: Path) -> None:
