@@ -49,7 +49,7 @@ def test_stage_declares_what_its_notebook_imports(stage: str) -> None:
     assert declared == expected
     common = {"common.seed", "common.device", "common.threads", "common.precision"}  # what changes numbers
     parameters = papermill.inspect_notebook(str(notebook))
-    models = {"customize": {"common.models.${key}"}, "exemplars": {"common.models"}}.get(stage, set())
+    models = {"customize": {"common.models.${key}"}, "exemplars": {"common.models"}, "report": {"common.models"}}.get(stage, set())
     assert common - (set() if "precision" in parameters else {"common.precision"}) | {name, stage} | models == set(found["params"])
     assert found["cmd"] == f"python -m abu.run {stage}" + (" customized=${key}" if "customized" in parameters and name != stage or name == "customize" else "")
 
@@ -110,6 +110,7 @@ def test_study_runs_and_scores_carry_ids(study: Path) -> None:
     assert set(judged) == {"signal", "floor", "k=1", "k=2", "batching", "lds"} and "ceiling: another seed" in judged["lds"]
     recovered = json.loads((study / "results/exemplars/metrics.json").read_text())
     assert set(recovered) == {"abu", "chance", *params["compare-customized"]["methods"]}
+    assert "customized: panda" in (study / "results/report/index.html").read_text()
     report = nbformat.read(study / "results/report.ipynb", 4)
     assert sum("image/png" in o.get("data", {}) for c in report.cells for o in c.get("outputs", [])) >= 3
 
