@@ -101,7 +101,7 @@ def customize(
             eps = normals(tuple(x.shape[1:]), [(*key, "noise") for key in keys])
             used = sorted({texts[i] for i, _ in rows})  # each prompt is encoded once a step, with a gradient
             states = components.text_encoder(components.tokens(used).to(device)).last_hidden_state
-            text = states[torch.tensor([used.index(texts[i]) for i, _ in rows], device=device)]
+            text = torch.stack([states[used.index(texts[i])] for i, _ in rows])  # indexing at once would add gradients in any order
             x0 = x[torch.tensor([i for i, _ in rows])].float().to(device)
             total = total + weight * denoising_loss(unet, components.scheduler, x0, eps.to(device), t.to(device), text).mean()
         total.backward()
