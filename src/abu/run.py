@@ -64,7 +64,7 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with progress_to_terminal():
         notebook = papermill.execute_notebook(
-            str(source), str(target), values, cwd=str(root), progress_bar=False, record_timing=False
+            str(source), str(target), values, cwd=str(root), progress_bar=False, record_timing=False, coalesce_streams=True
         )
     nbformat.write(normalised(notebook), target)
 
