@@ -1,7 +1,7 @@
 """Methods that score training images for a query: each a short function of evidence, all in one registry.
 
-Evidence comes in pairs, of queries [Q, ...] and of training images [N, ...]; scores are float64 [Q, N], the higher the
-more responsible. Options (``ridge``, ``projection``) are those that the search chooses.
+Evidence comes in pairs, of queries [Q, ...] and of training images [N, ...], which may come in parts; scores are float64 [Q, N], the
+higher the more responsible. Options (``ridge``, ``projection``) are those that the search chooses.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,15 @@ from torch.nn.functional import normalize
 
 from abu.features import fold
 from abu.noise import stream
+from abu.rows import Parts, in_parts
 
-Pair = tuple[Tensor, Tensor]
+Pair = tuple[Tensor, Tensor | Parts]
 
 
 def distance(pair: Pair) -> Tensor:
     """``-||x_q - x_z||_2`` of pixels or latents."""
-    q, x = (part.flatten(1).double() for part in pair)
-    return -torch.cdist(q, x)
+    q = pair[0].flatten(1).double()
+    return -torch.cat([torch.cdist(q, part.flatten(1).double()) for part in in_parts(pair[1])], 1)
 
 
 def cosine(pair: Pair) -> Tensor:
@@ -49,14 +50,20 @@ def kernel(pair: Pair, ridge: float, projection: int) -> tuple[Tensor, Tensor]:
     """
     if not ridge > 0:
         raise ValueError(f"ridge is {ridge}; expected a number above 0")
-    q, x = (fold(part.double(), projection) for part in pair)
-    lam = ridge * x.square().sum(1).mean()
+    q, x = (fold(part, projection) for part in pair)
+    q, lam = q.double(), ridge * x.double().square().sum(1).mean()
     if len(x) <= projection:
+        x = x.double()
         gram = x @ x.T
         solved = torch.linalg.solve(gram + lam * torch.eye(len(x), dtype=x.dtype), gram)  # (K + lambda)^-1 K
         return torch.linalg.solve(gram + lam * torch.eye(len(x), dtype=x.dtype), x @ q.T).T, solved.diagonal()
-    solved = torch.linalg.solve(x.T @ x + lam * torch.eye(projection, dtype=x.dtype), x.T)  # [p, N]
-    return q @ solved, (x.T * solved).sum(0)
+    square = lam * torch.eye(projection, dtype=q.dtype) + sum(part.double().T @ part.double() for part in in_parts(x))
+    found = []
+    for part in in_parts(x):
+        solved = torch.linalg.solve(square, part.double().T)  # [p, n]
+        found.append(torch.cat([q @ solved, (part.double().T * solved).sum(0, keepdim=True)]))
+    scores = torch.cat(found, 1)
+    return scores[:-1], scores[-1]
 
 
 def trak(pair: Pair, ridge: float, projection: int) -> Tensor:

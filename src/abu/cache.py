@@ -12,6 +12,7 @@ import torch
 
 from abu import ROOT
 from abu.models import Components
+from abu.rows import Rows, Stored
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -80,33 +81,19 @@ def check_manifest(path: Path, expected: dict) -> dict:
     return found
 
 
-class EncodeOnTheFly:
-    """Token states that are computed when asked for: looks like [N, C, L, D], holds token ids [N, C, L] alone."""
-
-    def __init__(self, tokens: np.ndarray, components: Components):
-        self.tokens, self.components = tokens, components
-        self.shape = (*tokens.shape, components.text_encoder.config.hidden_size)
-
-    def __getitem__(self, index) -> torch.Tensor:
-        tokens = torch.from_numpy(np.array(self.tokens[index], np.int64))
-        return self.components.states(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape, -1)
-
-
 class Prepared:
     """What ``prepare`` left: ``ids``, ``images`` (a table), ``latents`` [N, 2, c, h, w] (image and mirror image),
-    ``texts`` [N, C, L, D], ``empty`` [L, D] (no caption). Arrays are memory-mapped."""
+    ``texts`` [N, C, L, D], ``empty`` [L, D] (no caption). Latents and texts stay on disk (``abu.rows``)."""
 
     def __init__(self, folder: Path, components: Components | None = None):
         self.folder = folder
         self.manifest = check_manifest(folder / "manifest.json", {})
         self.ids: list[int] = self.manifest["ids"]
         self.images = pd.read_csv(folder / "images.csv", keep_default_na=False)
-        self.latents = torch.from_numpy(np.load(folder / "latents.npy", mmap_mode="c"))
+        self.latents = Rows(Stored(folder / "latents.npy"))
         self.empty = torch.from_numpy(np.load(folder / "empty.npy"))
-        if self.manifest["token_states"] == "on-the-fly":
-            self.texts = EncodeOnTheFly(np.load(folder / "texts.npy", mmap_mode="r"), components)
-        else:
-            self.texts = torch.from_numpy(np.load(folder / "texts.npy", mmap_mode="c"))
+        encode = components.states if self.manifest["token_states"] == "on-the-fly" else None
+        self.texts = Rows(Stored(folder / "texts.npy", encode))
         if self.images.id.tolist() != self.ids or len(self.latents) != len(self.ids):
             raise ValueError(f"{folder}: images.csv, latents.npy and manifest.json list different images")
 

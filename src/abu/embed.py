@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+from abu.rows import Parts
+
 BATCH = 64
 
 
 def batches(items, embed) -> Tensor:
-    return torch.cat([embed(items[start : start + BATCH]) for start in range(0, len(items), BATCH)])
+    whole = items if isinstance(items, Parts) else [items]
+    return torch.cat([embed(part[start : start + BATCH]) for part in whole for start in range(0, len(part), BATCH)])
 
 
 def as_images(pixels: Tensor) -> list[np.ndarray]:
@@ -20,7 +23,7 @@ def as_images(pixels: Tensor) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-def clip_images(source: str | Path, pixels: Tensor, device="cpu") -> Tensor:
+def clip_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
     """CLIP's image embeddings, float32 [B, D], of pixels [B, 3, H, W] in [0, 1]."""
     model, processor = CLIPModel.from_pretrained(source).eval().to(device), CLIPImageProcessor.from_pretrained(source)
     prepare = lambda part: processor(as_images(part), return_tensors="pt").pixel_values.to(device)
@@ -37,7 +40,7 @@ def clip_texts(source: str | Path, captions: list[str], device="cpu") -> Tensor:
 
 
 @torch.no_grad()
-def dino_images(source: str | Path, pixels: Tensor, device="cpu") -> Tensor:
+def dino_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
     """Class token of a vision transformer such as DINO, float32 [B, D], of pixels [B, 3, H, W] in [0, 1]."""
     model, processor = AutoModel.from_pretrained(source).eval().to(device), AutoImageProcessor.from_pretrained(source)
     prepare = lambda part: processor(as_images(part), return_tensors="pt").pixel_values.to(device)

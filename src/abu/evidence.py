@@ -14,6 +14,7 @@ from abu.embed import clip_images, clip_texts, dino_images
 from abu.features import Sketch, feature_task
 from abu.jobs import Attributed, shards
 from abu.models import Components, find_device
+from abu.rows import Parts, Rows, column
 from abu.sample import sample
 from abu.tasks import run_tasks
 
@@ -52,7 +53,7 @@ class Evidence:
                 "ids": lambda: self.shared.ids,
                 "seed": lambda: self.shared.seed,
                 "pixels": lambda: (self.pictures, self.pixels()),
-                "latents": lambda: (self.shared.queries[0], self.shared.latents[:, 0]),
+                "latents": lambda: (self.shared.queries[0], column(self.shared.latents)),
                 "clip images": lambda: self.embedded(clip_images, self.clip),
                 "dino images": lambda: self.embedded(dino_images, self.dino),
                 "clip texts": self.texts,
@@ -64,13 +65,12 @@ class Evidence:
             self.found[name] = makers[name]()
             self.each.setdefault(name, time.perf_counter() - begin)
             if isinstance(self.found[name], tuple):
-                images = self.found[name][1]
-                self.storage[name] = images.numel() * images.element_size()
+                self.storage[name] = self.found[name][1].nbytes
         return self.found[name]
 
-    def pixels(self) -> Tensor:
-        side = self.pictures.shape[-1]
-        return torch.stack([torch.from_numpy(read_image(Path(file), side)) / 2 + 0.5 for file in self.files])
+    def pixels(self) -> Parts:
+        read = lambda file: torch.from_numpy(read_image(Path(file), self.pictures.shape[-1])) / 2 + 0.5
+        return Parts(lambda first, last: torch.stack([read(file) for file in self.files[first:last]]), len(self.files))
 
     def embedded(self, embed: Callable, source: str | None) -> tuple[Tensor, Tensor]:
         if not source:
@@ -82,8 +82,8 @@ class Evidence:
         images = clip_texts(self.clip, flat, find_device(self.shared.device))
         return clip_texts(self.clip, self.prompts), images.reshape(len(self.captions), -1, images.shape[-1])
 
-    def tasks(self, function: str, x0: Tensor, texts: Tensor, names: list[tuple], part: str) -> tuple[Tensor, float]:
-        """Features and losses [n, p + 1] of images, and the seconds that they took."""
+    def tasks(self, function: str, x0: Tensor | Rows, texts: Tensor | Rows, names: list[tuple], part: str) -> tuple[Tensor, float]:
+        """Features and losses [n, p + 1] of images [n, 1 or more, ...], the first of each, and the seconds that they took."""
         s = self.shared
         sizes = {name: s.unet.get_parameter(name).numel() for name in s.weights}
         common = {
@@ -96,21 +96,21 @@ class Evidence:
         folder = Path("scratch", f"features-{fingerprint(settings, *code('features', 'losses', 'noise'))}")
         todo = {}
         for first, last in shards(len(names), self.shard).values():
-            rows = slice(first, last)
-            key = fingerprint(part, names[rows], x0[rows].double().sum().item(), texts[rows].double().sum().item())
-            todo[key] = (function, x0[rows].clone(), texts[rows].clone(), names[rows])
+            x, text, own = x0[list(range(first, last))], texts[list(range(first, last))], names[first:last]
+            key = fingerprint(part, own, *(values[:, 0].double().sum().item() for values in (x, text)))
+            todo[key] = (function, x, text, own)
         done = run_tasks(feature_task, common, todo, folder, **self.engine, progress=f"{function} gradients")
         return torch.cat([result.value for result in done.values()]), sum(result.seconds for result in done.values())
 
     def gradients(self, name: str) -> tuple[Tensor, Tensor]:
         z, texts, names = self.shared.queries
-        queries, self.each[name] = self.tasks(GRADIENTS[name], z, texts, [(f"query {n}",) for n in names], "queries")
+        queries, self.each[name] = self.tasks(GRADIENTS[name], z[:, None], texts[:, None], [(f"query {n}",) for n in names], "queries")
         images, self.once[name] = self.image_features(name)
         return queries[:, :-1], images[:, :-1]
 
     def image_features(self, name: str) -> tuple[Tensor, float]:
         s = self.shared
-        return self.tasks(GRADIENTS[name], s.latents[:, 0], s.texts[:, 0], [(id,) for id in s.ids], "images")
+        return self.tasks(GRADIENTS[name], s.latents, s.texts, [(id,) for id in s.ids], "images")
 
     def losses_of(self, name: str) -> Tensor:
         return self.image_features(name)[0][:, -1]
@@ -124,6 +124,6 @@ class Evidence:
         sample(unet, self.shared.scheduler, texts, self.empty, named, tuple(z.shape[1:]), **self.sampler, observe=path.__setitem__)
         steps = torch.stack(list(path.values()), 1)  # [Q, T, c, h, w]
         rows = [(f"journey {name}", *path) for name in names]
-        features, self.each["journey gradients"] = self.tasks("loss", steps, texts, rows, "journey")
+        features, self.each["journey gradients"] = self.tasks("loss", steps[:, None], texts[:, None], rows, "journey")
         self.once["journey gradients"] = self.image_features("loss gradients")[1]
         return features[:, :-1]

@@ -73,10 +73,11 @@ def gradient_feature(
 
 
 def feature_task(shared: dict, function: str, x0: Tensor, texts: Tensor, names: list) -> Tensor:
-    """Features and losses of several images, [B, p + 1]; ``shared`` has the other arguments of ``gradient_feature``."""
+    """Features and losses of several images, [B, p + 1]: of the first of each in ``x0`` and ``texts`` [B, 1 or more, ...];
+    ``shared`` has the other arguments of ``gradient_feature``."""
     model, kept = shared["unet"], {k: v for k, v in shared.items() if k not in ("unet", "seed", "timesteps")}
     rows = []
-    for x, text, (name, *own) in zip(x0, texts, names):
+    for x, text, (name, *own) in zip(x0[:, 0], texts[:, 0], names):
         times = own or shared["timesteps"]
         feature, loss = gradient_feature(model, **kept, function=function, x0=x, text=text, timesteps=times, key=(shared["seed"], name))
         rows.append(torch.cat([feature, torch.tensor([loss])]))

@@ -7,6 +7,8 @@ from diffusers import DDIMScheduler
 
 from abu.noise import normals
 
+BATCH = 64  # rows a forward pass
+
 
 @torch.no_grad()
 def sample(
@@ -27,7 +29,8 @@ def sample(
     both = torch.cat([texts, empty.expand_as(texts)]).to(device)
     x = normals(shape, [(*name, "sample") for name in names]).to(device)
     for t in scheduler.timesteps:
-        conditional, unconditional = unet(torch.cat([x, x]), t, encoder_hidden_states=both).sample.chunk(2)
+        rows = zip(torch.cat([x, x]).split(BATCH), both.split(BATCH))
+        conditional, unconditional = torch.cat([unet(part, t, encoder_hidden_states=text).sample for part, text in rows]).chunk(2)
         prediction = unconditional + guidance * (conditional - unconditional)
         noise = normals(shape, [(*name, "sample", int(t)) for name in names]).to(device) if eta else None
         step = scheduler.step(prediction, t, x, eta=eta, variance_noise=noise)

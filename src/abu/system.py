@@ -12,6 +12,7 @@ from torch import Tensor
 from abu.cache import Prepared, check_manifest, fingerprint
 from abu.customize import add_token, load_customized, merge
 from abu.models import Components, load_components, load_unet
+from abu.rows import Rows, stack
 
 
 def results(stage: str, customized: str | None = None) -> Path:
@@ -23,14 +24,14 @@ def results(stage: str, customized: str | None = None) -> Path:
 class System:
     """A model, and the images to which its pictures are attributed, in one order.
 
-    ``latents``: [N, 2, c, h, w], image and mirror image; ``texts``: [N, C, L, D]; ``images``: their table. Of a customized model
+    ``latents``: [N, 2, c, h, w], image and mirror image; ``texts``: [N, C, L, D], both on disk; ``images``: their table. Of a customized model
     the exemplars come first, then what the trained model was trained on, with as many captions as an exemplar has.
     """
 
     components: Components
     unet: UNet2DConditionModel
-    latents: Tensor
-    texts: Tensor
+    latents: Rows
+    texts: Rows
     empty: Tensor
     images: pd.DataFrame
     ids: list[int]
@@ -64,12 +65,10 @@ def load_system(customized: str | None = None, device: torch.device | str = "cpu
     exemplars = Prepared(folder, components)
     if shared := set(exemplars.ids) & set(facts["ids"]):
         raise ValueError(f"exemplars of {customized!r} have ids of other images: {sorted(shared)[:5]}")
-    captions = exemplars.texts.shape[1]
     ids = exemplars.ids + facts["ids"]
     facts = {"ids": ids, "model": own["model"], "latents": fingerprint(exemplars.manifest["latents"], facts["latents"])}
     table = pd.concat([exemplars.images.assign(exemplar=True), images.assign(exemplar=False)], ignore_index=True)
-    latents = torch.cat([exemplars.latents[:, : parts[0].shape[1]], parts[0]])
-    texts = torch.cat([exemplars.texts[:], parts[1][:, :captions].to(exemplars.texts[:1].dtype)])
+    latents, texts = (stack(getattr(exemplars, name), part) for name, part in zip(("latents", "texts"), parts))
     return System(components, unet, latents, texts, data.empty, table, ids, data.manifest["side"], facts, trained, own)
 
 

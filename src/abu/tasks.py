@@ -20,10 +20,21 @@ ENGINES = ("process", "ray")
 
 @dataclass(frozen=True)
 class Result:
-    """What a task returned, and the seconds that it took when it ran."""
+    """What a task returned and the seconds that it took when it ran, read from its file whenever asked for."""
 
-    value: torch.Tensor
-    seconds: float
+    path: Path
+
+    def read(self, name: str) -> np.ndarray:
+        with np.load(self.path, allow_pickle=False) as arrays:
+            return arrays[name]
+
+    @property
+    def value(self) -> torch.Tensor:
+        return torch.from_numpy(self.read("value"))
+
+    @property
+    def seconds(self) -> float:
+        return float(self.read("seconds"))
 
 
 def run_tasks(
@@ -50,13 +61,7 @@ def run_tasks(
         if time.monotonic() > end:
             run.close()
             break
-    return {name: read(path) for name in tasks if (path := folder / f"{name}.npz").exists()}
-
-
-def read(path: Path) -> Result:
-    """A finished task."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return Result(torch.from_numpy(arrays["value"]), float(arrays["seconds"]))
+    return {name: Result(path) for name in tasks if (path := folder / f"{name}.npz").exists()}
 
 
 def timed(function: Callable, shared, arguments: tuple) -> tuple[torch.Tensor, float]:
