@@ -30,21 +30,31 @@ def gallery(pictures, titles=None, columns: int = 8, size: float = 1.15) -> Figu
     return figure
 
 
-def strips(queries, names, tops, scores, right, size: float = 0.95) -> Figure:
+def strips(queries, names, tops, scores, right, size: float = 0.95, regions=None) -> Figure:
     """One row a query: its picture [3, H, W], then its top K ``tops`` [Q, K, 3, H, W], each with its score [Q, K].
 
-    Pictures for which ``right`` [Q, K] is true are framed in green.
+    Pictures for which ``right`` [Q, K] is true are framed in green. What lies outside a query's region (``regions``: weights [h, w], or
+    None for the whole picture) is faded.
     """
     count, k = np.shape(scores)
     figure, axes = plt.subplots(count, k + 1, figsize=(size * (k + 1.8), 1.14 * size * count), squeeze=False)
     for q in range(count):
-        show(axes[q, 0], queries[q], "", "black")
+        show(axes[q, 0], faded(queries[q], regions[q] if regions else None), "", "black")
         axes[q, 0].set_ylabel(wrap(names[q], 14), fontsize=6, rotation=0, ha="right", va="center")
         for place in range(k):
             frame = "tab:green" if right[q][place] else None
             show(axes[q, place + 1], tops[q][place], f"{scores[q][place]:.2g}", frame)
     figure.tight_layout(pad=0.3)
     return figure
+
+
+def faded(picture, region) -> np.ndarray:
+    """A picture [3, H, W] that is nearly white outside a region, weights [h, w] of a coarser grid; None: as it is."""
+    if region is None:
+        return picture
+    scale = [side // places for side, places in zip(np.shape(picture)[1:], np.shape(region))]
+    weights = np.kron(region, np.ones(scale, np.float32))
+    return 1 - (1 - np.asarray(picture, np.float32)) * (0.15 + 0.85 * weights)
 
 
 def curves(x, series: dict[str, np.ndarray], x_label: str, y_label: str, log: bool = False, x_log: bool = False) -> Figure:

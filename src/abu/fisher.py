@@ -60,16 +60,18 @@ def draw_batch(scheduler, example: Example, ids, rows, seed: int) -> tuple[None,
 
 def query_gradient(
     unet, scheduler, weights: Sequence[str], x0: Tensor, text: Tensor, key: tuple, timesteps: Sequence[int], draws: int,
-    batch_size: int = 64,
+    batch_size: int = 64, region: Tensor | None = None,
 ) -> tuple[float, Tensors]:
     """Mean loss of a query over ``timesteps`` x ``draws`` named noises, and its gradient in the named weights.
 
     ``x0``: [c, h, w]; ``text``: [L, D]; the noise is named (*key, "query", timestep, draw).
-    All rows share the query's text, whose keys and values are projected once a batch.
+    All rows share the query's text, whose keys and values are projected once a batch. With a ``region`` [h, w] of weights the
+    loss is that of the region alone.
     """
     check_timesteps(scheduler, timesteps)
     params = [share_text(unet).get_parameter(name) for name in weights]
     device = params[0].device
+    region = None if region is None else region.to(device)
     total, loss = [torch.zeros_like(p) for p in params], torch.zeros((), device=device)
     rows = [(int(t), k) for t in timesteps for k in range(draws)]
     for start in range(0, len(rows), batch_size):
@@ -77,7 +79,7 @@ def query_gradient(
         eps = normals(tuple(x0.shape), [(*key, "query", t, k) for t, k in part]).to(device)
         t = torch.tensor([t for t, _ in part], device=device)
         x = x0.float().to(device).expand(len(part), *x0.shape)
-        value = denoising_loss(unet, scheduler, x, eps, t, text[None].float().to(device)).sum() / len(rows)
+        value = denoising_loss(unet, scheduler, x, eps, t, text[None].float().to(device), region).sum() / len(rows)
         for sum_, g in zip(total, torch.autograd.grad(value, params, allow_unused=True)):
             sum_ += 0 if g is None else g
         loss += value.detach()

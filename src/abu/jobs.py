@@ -11,6 +11,7 @@ from abu.fisher import per_example, query_gradient
 from abu.influence import first_order, forward_mode, gauss_newton
 from abu.losses import loss_table
 from abu.models import find_device, speed_up
+from abu.rows import Rows
 from abu.store import Basis, project
 from abu.taps import Tensors
 from abu.unlearn import moved, norm, unlearn
@@ -26,8 +27,8 @@ class Attributed:
     unet: torch.nn.Module
     scheduler: object
     weights: list[str]
-    latents: Tensor
-    texts: Tensor
+    latents: Tensor | Rows
+    texts: Tensor | Rows
     ids: list[int]
     timesteps: list[int]
     seed: int
@@ -38,6 +39,7 @@ class Attributed:
     queries: tuple = ()  # latents [Q, c, h, w], token states [Q, L, D], names
     spread: bool = False  # one caption a timestep, in turn, in place of every pair
     speed: dict = field(default_factory=dict)  # options of abu.models.speed_up
+    regions: tuple = ()  # of each query, weights [h, w] of its latents' places, or None: the whole picture
 
     def model(self) -> torch.nn.Module:
         """The model, on the device of whoever runs the task."""
@@ -128,7 +130,8 @@ def move_of(shared: Attributed, q: int, draws: int, curvature: str, damping: flo
 
     def gradient(model: torch.nn.Module, step: int) -> Tensors:
         key = (shared.seed, "unlearn", names[q], step)
-        arguments = (z[q], texts[q], key, shared.timesteps, draws, shared.batch_size)
+        region = shared.regions[q] if shared.regions else None
+        arguments = (z[q], texts[q], key, shared.timesteps, draws, shared.batch_size, region)
         return query_gradient(model, shared.scheduler, shared.weights, *arguments)[1]
 
     inverse = partial(precondition, curvature, cached=on_device(shared, shared.curvature), damping=damping)

@@ -23,14 +23,15 @@ def target(scheduler, x0: torch.Tensor, eps: torch.Tensor, t: torch.Tensor) -> t
     raise ValueError(f"prediction_type is {kind!r}; expected 'epsilon' or 'v_prediction'")
 
 
-def denoising_loss(unet, scheduler, x0, eps, t, text) -> torch.Tensor:
+def denoising_loss(unet, scheduler, x0, eps, t, text, region: torch.Tensor | None = None) -> torch.Tensor:
     """``mean_dims (eps_theta(x_t, t, c) - eps)^2`` of each row (or the same in v): float32 [B].
 
     ``x0``, ``eps``: [B, C, H, W]; ``t``: int64 [B]; ``text``: [B, L, D], or, for a U-Net that shares text, one for every so
-    many rows.
+    many rows. With a ``region`` [H, W] of weights the mean over places is weighted by them (``abu.regions``).
     """
     prediction = unet(scheduler.add_noise(x0, eps, t), t, encoder_hidden_states=text).sample
-    return (prediction.float() - target(scheduler, x0, eps, t).float()).square().mean((1, 2, 3))
+    errors = (prediction.float() - target(scheduler, x0, eps, t).float()).square()
+    return errors.mean((1, 2, 3)) if region is None else (errors.mean(1) * (region / region.sum())).sum((1, 2))
 
 
 def check_timesteps(scheduler, timesteps: Sequence[int]) -> None:
@@ -102,12 +103,11 @@ def loss_table(
     check_timesteps(scheduler, timesteps)
     device = next(share_text(unet).parameters()).device
     batches = named_batches(latents, texts, ids, timesteps, seed, batch_size, spread)
-    places, values = [], []
-    for place, batch in track(prefetch(batches, device), progress, len(batches)):
-        places.append(torch.stack(place))
-        values.append(denoising_loss(unet, scheduler, *batch))
-    i, c, t, f = torch.cat(places, 1)
     out = torch.empty(len(latents), 1 if spread else texts.shape[1], len(timesteps), latents.shape[1])
-    out[i, 0 if spread else c, t, f] = torch.cat(values).cpu()
+    places, values = [], []
+    for (i, c, t, f), batch in track(prefetch(batches, device), progress, len(batches)):
+        places.append(((i * out.shape[1] + (0 if spread else c)) * out.shape[2] + t) * out.shape[3] + f)
+        values.append(denoising_loss(unet, scheduler, *batch))
+    out.view(-1)[torch.cat(places)] = torch.cat(values).cpu()
     check_finite("losses", out)
     return out.permute(0, 3, 1, 2).contiguous()
