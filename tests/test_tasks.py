@@ -1,26 +1,31 @@
 """Named tasks: finished ones are kept, and Ray gives what this process gives."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
 from abu.curvature import eigenbasis
-from abu.fisher import fisher_diagonal
+from abu.fisher import fisher_diagonal, query_gradient
 from abu.jobs import (
-    Attributed, by_weight, curvature_of, eigenvalues_of, gradient_of, influence_of, linear_of, losses_of, rescore, shapes_of, shards, unflatten,
-    unit_moves, unlearn_query,
+    Attributed, by_weight, curvature_of, eigenvalues_of, flat, gradient_of, influence_of, linear_of, losses_of, move_of, rescore, shapes_of, shards,
+    unflatten, unit_moves, unlearn_query,
 )
 from abu.losses import loss_table
 from abu.models import select_weights
+from abu.regions import box
 from abu.retrain import Questions, Recipe, ask, retrain
+from abu.rows import Rows, Stored
 from abu.sample import sample
 from abu.tasks import run_tasks
 from abu.train import train
+from abu.unlearn import moved
 
 from test_data import UNET, components, data as prepared, records  # noqa: F401  (fixtures)
 from test_math import IDS, TIMESTEPS, data, unet  # noqa: F401
@@ -136,8 +141,44 @@ def test_stages_of_an_answer_agree(shared: Attributed) -> None:
     assert torch.equal(torch.cat([by_weight(s, deltas)[name].flatten(1) for name in s.weights], 1), deltas)
 
 
+def test_shards_of_two_machines_merge_to_the_bytes_of_one(tmp_path: Path, shared: Attributed) -> None:
+    for task, arguments in (losses_of, ()), (curvature_of, (2, "ekfac")):
+        tasks = {name: (*arguments, *part) for name, part in shards(len(IDS), 2).items()}
+        one, two, three = (tmp_path / task.__name__ / name for name in ("one", "two", "three"))
+        merge = lambda folder, wanted: torch.cat([r.value.flatten() for r in run_tasks(task, shared, wanted, folder).values()])
+        whole = merge(one, tasks)
+        merge(three, {name: tasks[name] for name in ("4-5", "0-2")})
+        merge(two, {"2-4": tasks["2-4"]})
+        for file in three.iterdir():
+            shutil.copy(file, two)
+        assert torch.equal(merge(two, tasks), whole)
+        assert run_tasks(task, None, tasks, two).keys() == tasks.keys(), "nothing is left to run"
+
+
+def test_a_region_is_unlearned_more_than_the_rest(shared: Attributed) -> None:
+    """Driven up in its left half alone, a query's loss rises there more than elsewhere; the whole picture's step is another one."""
+    left = box([0, 0, 0.5, 1], (8, 8))
+    s = replace(shared, regions=(left, None))
+    ask = lambda q, key, draws, region: query_gradient(
+        s.unet, s.scheduler, s.weights, s.queries[0][q], s.queries[1][q], key, s.timesteps, draws, 4, region
+    )
+    for q, region in enumerate(s.regions):
+        expected = ask(q, (0, "unlearn", s.queries[2][q], 0), 2, region)[1]
+        assert torch.allclose(gradient_of(s, q, 2), flat(expected, s.weights), rtol=1e-4, atol=1e-8)
+    rises, move = {}, move_of(s, 0, 8, "identity", 0.0, {"relative_norm": 0.02})
+    for name, region in {"left": left, "right": 1 - left}.items():
+        loss = lambda: ask(0, (9,), 8, region)[0]
+        before = loss()
+        with moved(s.unet, move):
+            rises[name] = loss() - before
+    assert rises["left"] > 0 and rises["left"] > rises["right"]
+
+
 def test_ray_caches_and_unlearns_as_this_process_does(tmp_path: Path, shared: Attributed, cluster) -> None:
     torch.set_num_threads(1)  # as a task on Ray
+    for name in ("latents", "texts"):
+        np.save(tmp_path / f"{name}.npy", getattr(shared, name))
+    shared = replace(shared, **{name: Rows(Stored(tmp_path / f"{name}.npy")) for name in ("latents", "texts")})  # sent by their paths
     step = (1, 2, "diagonal", 0.1, {"steps": 2, "relative_norm": 0.1})
     for task, arguments in (losses_of, (0, 3)), (curvature_of, (2, "ekfac", 1, 4)), (unlearn_query, step):
         here, there = (

@@ -45,7 +45,7 @@ def run_tasks(
 
     ``engine``: ``process``, one after the other here; ``ray``, as many at once as the cluster at ``address`` (None: a
     local one) has room for, each with ``cpus`` threads and ``gpus`` accelerators (a fraction shares one). ``shared`` is
-    sent to every node once, and only this process writes files, so nodes need no common disk. A task whose worker dies
+    sent to every node once, arrays of ``abu.rows`` by their paths alone, and only this process writes files. A task whose worker dies
     is run again up to ``retries`` times; one that raises ends the run with its error, and finished ones stay. After
     ``hours`` no result is waited for any more and the unfinished tasks are missing from the answer.
     """

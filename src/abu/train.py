@@ -36,16 +36,16 @@ def slots(n: int, step: int, batch_size: int, seed: int) -> list[tuple[int, int]
 
 def batch(data: Prepared, scheduler, rows: list[tuple[int, int]], seed: int, caption_dropout: float, flips: bool):
     """Tensors x0, eps, t, text of ``rows`` (image number, epoch), each drawn under (seed, "train", image id, epoch)."""
-    x0, texts, steps, keys = [], [], [], []
-    for i, epoch in rows:
-        key = (seed, "train", data.ids[i], epoch)
-        draw = stream(*key)
-        steps.append(int(draw.integers(scheduler.config.num_train_timesteps)))
-        caption, flip, drop = int(draw.integers(data.texts.shape[1])), int(draw.integers(2)), draw.random()
-        x0.append(data.latents[i, flip if flips else 0])
-        texts.append(data.empty if drop < caption_dropout else data.texts[i, caption].float())
-        keys.append((*key, "noise"))
-    return torch.stack(x0), normals(tuple(x0[0].shape), keys), torch.tensor(steps), torch.stack(texts)
+    drawn, keys = [], [(seed, "train", data.ids[i], epoch) for i, epoch in rows]
+    for draw in (stream(*key) for key in keys):
+        t = int(draw.integers(scheduler.config.num_train_timesteps))
+        drawn.append((t, int(draw.integers(data.texts.shape[1])), int(draw.integers(2)), draw.random() < caption_dropout))
+    t, captions, flip, dropped = (torch.tensor(column) for column in zip(*drawn))
+    at = torch.tensor([i for i, _ in rows])
+    x0 = data.latents[at, flip if flips else 0]
+    texts = data.texts[at, captions]
+    texts[dropped] = data.empty
+    return x0, normals(tuple(x0.shape[1:]), [(*key, "noise") for key in keys]), t, texts
 
 
 def learning_rate(step: int, steps: int, warmup: int) -> float:

@@ -1,0 +1,101 @@
+"""Peak memory of the stages at MSCOCO's size, 118,287 images of 5 captions, on tiny tensors: what grows with N, and nothing else.
+
+``python benchmarks/memory.py [--images N]`` makes a COCO folder whose records share one picture and a model of a few thousand
+parameters in a temporary folder, runs the real stages there, and writes ``benchmarks/memory.csv``: peak resident memory of each stage
+beside that of the same stage with 1,000 images. Exits with an error where a stage needs 4 GB or more.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from diffusers import AutoencoderKL, DDIMScheduler
+from PIL import Image
+from ruamel.yaml import YAML
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from abu import ROOT
+
+COCO, CAPTIONS, LIMIT = 118_287, 5, 4e9
+STAGES = ("prepare", "train", "generate", "cache", "unlearn", "compare")
+
+
+def components(folder: Path) -> None:
+    """A tiny model's frozen parts: 4 x 4 latents of 8 x 8 pixels, 8 tokens of width 8."""
+    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "data/components/tokenizer", model_max_length=8)
+    config = {"vocab_size": len(tokenizer), "max_position_embeddings": 8, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, "num_attention_heads": 1}
+    text = CLIPTextModel(CLIPTextConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, **config))
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2, "block_out_channels": (4, 4)}
+    vae = AutoencoderKL(**blocks, layers_per_block=1, latent_channels=4, norm_num_groups=2, sample_size=8)
+    for name, part in {"tokenizer": tokenizer, "text_encoder": text, "vae": vae, "scheduler": DDIMScheduler()}.items():
+        part.save_pretrained(folder / name)
+
+
+def coco(folder: Path, n: int) -> None:
+    """Annotations of ``n`` images, all of one file."""
+    (folder / "images").mkdir(parents=True)
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(folder / "images/one.png")
+    images = [{"id": i, "file_name": "one.png"} for i in range(n)]
+    annotations = [{"image_id": i, "caption": f"caption {c} of picture {i}"} for i in range(n) for c in range(CAPTIONS)]
+    (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+
+
+def params(n: int) -> dict:
+    """Parameters of tests, of which only what a tiny model needs is changed."""
+    found = YAML(typ="safe").load(ROOT / "tests/params.yaml")
+    found["common"]["models"] = {}
+    found["prepare"] |= {"annotations": "coco/captions.json", "images": "coco/images", "keep": {}, "side": 8}
+    found["train"] |= {"steps": 20, "heldout": 100, "checkpoint_every": 20}
+    found["train"]["unet"] |= {"block_out_channels": [8, 8], "attention_head_dim": 1, "norm_num_groups": 2}
+    found["generate"]["prompts"] = {"plain": ["caption 0 of picture 7", "caption 0 of picture 8"]}
+    found["cache"] |= {"curvature": "diagonal", "store": 0, "fisher_draws": 1, "timesteps": [500], "captions": CAPTIONS, "shard": 5000, "batch_size": 512}
+    found["unlearn"] |= {"steps": 1, "relative_norm": 0.05, "damping": 0.1, "regions": {}, "batch_size": 512}
+    found["compare"] |= {"methods": ["random", "pixel", "latent"], "settings": {}}
+    found["compare"]["features"] = {"weights": "cross-attn-kv", "dimension": 64, "timesteps": [500]}
+    return found
+
+
+def measure(n: int) -> pd.DataFrame:
+    """Peak resident bytes and seconds of each stage with ``n`` images."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for part in ("notebooks", "src"):
+            shutil.copytree(ROOT / part, root / part)
+        components(root / "results/components/model")
+        coco(root / "coco", n)
+        with (root / "params.yaml").open("w") as file:
+            YAML(typ="safe").dump(params(n), file)
+        (root / "results/influence").mkdir(parents=True)
+        pd.DataFrame(columns=["method", "query", "image_id", "score"]).to_parquet(root / "results/influence/scores.parquet")
+        environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+        for stage in STAGES:
+            start = time.perf_counter()
+            process = subprocess.Popen([sys.executable, "-m", "abu.run", stage], cwd=root, env=environment, stderr=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)  # of the runner and its kernel
+            if status:
+                raise RuntimeError(f"{stage} failed with {n} images")
+            rows.append({"stage": stage, "peak": usage.ru_maxrss * 1024, "seconds": time.perf_counter() - start})
+            print(n, rows[-1], flush=True)
+    return pd.DataFrame(rows).set_index("stage")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=COCO)
+    n = parser.parse_args().images
+    few, many = measure(1000), measure(n)
+    gb = lambda values: (values / 1e9).round(2)
+    table = pd.DataFrame({"GB, 1000 images": gb(few.peak), f"GB, {n} images": gb(many.peak), "seconds": many.seconds.round()})
+    table.to_csv(ROOT / "benchmarks/memory.csv")
+    print(table)
+    if (many.peak >= LIMIT).any():
+        sys.exit(f"a stage needs {many.peak.max() / 1e9:.2f} GB; expected below {LIMIT / 1e9:.0f}")
