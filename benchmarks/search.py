@@ -52,18 +52,17 @@ def search(name: str, options: dict) -> list[dict]:
     prior = (sample(system.unet, components.scheduler, system.components.texts(words), system.empty, names, shape, **options["sampler"]), words)
     with tempfile.TemporaryDirectory() as folder:
         prepare(records, components, Path(folder), system.side, "float16")
-        latents = Prepared(Path(folder)).latents.clone()
+        latents = Prepared(Path(folder)).latents[:, 0]
     ids = [record.id for record in records]
     keys = ("steps", "batch_size", "lr", "token_lr", "warmup")
-    customize(system.unet, components, "<new1>", latents[:, 0], [prompt] * len(ids), ids, **{k: options[k] for k in keys}, prior=prior, prior_weight=options["prior_weight"])
+    customize(system.unet, components, "<new1>", latents, [prompt] * len(ids), ids, **{k: options[k] for k in keys}, prior=prior, prior_weight=options["prior_weight"])
     texts, asked = components.texts([prompt] * len(ids))[:, None].half(), components.texts(prompts)
     z = sample(system.unet, components.scheduler, asked, system.empty, [(0, "search", p) for p in prompts], shape, **options["sampler"])
     shared = Attributed(
-        system.unet, components.scheduler, select_weights(system.unet, "cross-attn-kv"), torch.cat([latents, system.latents]),
-        torch.cat([texts, system.texts[:, :1]]), ids + system.ids, TIMESTEPS, 0, 128, "cpu", 1,
+        system.unet, components.scheduler, select_weights(system.unet, "cross-attn-kv"), torch.cat([latents, system.latents[:, 0]])[:, None],
+        torch.cat([texts, system.texts[:, 0][:, None]]), ids + system.ids, TIMESTEPS, 0, 128, "cpu", 1,
         load_file("results/cache/curvature.safetensors"), (z, asked, [f"search {p}" for p in prompts]),
     )
-    shared = Attributed(**{**vars(shared), "latents": shared.latents[:, :1]})
     right = np.arange(len(shared.ids)) < len(ids)
     before, tried = shared.losses(), []
     for steps, norm, damping in STEPS:
