@@ -1,10 +1,17 @@
 # Sets up .venv and calls dvc or pytest; DVC is the make.
-.PHONY: study test
+.PHONY: study ablations test
 PYTHON ?= python3.11
+TARGET ?= unlearn
 
 study: .venv/ready
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc pull --quiet data
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc repro
+
+ablations: .venv/ready
+	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc pull --quiet data
+	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc repro $(TARGET)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m abu.ablations $(TARGET)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m abu.run ablations
 
 test: .venv/ready
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc pull --quiet data

@@ -63,7 +63,7 @@ def test_notebook_declares_every_parameter_and_is_stripped(notebook: Path) -> No
         own = {*params[notebook.stem], "out"}
         assert own <= set(declared) <= own | set(params["common"]) | {"customized"}
         assert set(params.get(f"{notebook.stem}-customized") or {}) <= set(declared)
-        assert set(params) - {"common"} == set(STAGES), "a section for every stage"
+        assert set(params) - {"common", "ablations"} == set(STAGES), "a section for every stage"
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,13 @@ def study(tmp_path_factory) -> Path:
 
 
 def study_in(root: Path) -> Path:
-    """A copy of notebooks, modules, data and stages in ``root``, without parameters."""
+    """A copy of notebooks, modules, data and stages in ``root``, a git repository or not, without parameters."""
     for name in ("notebooks", "src", "data"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(ROOT / "dvc.yaml", root)
     shutil.copy(ROOT / "tests" / "params.yaml", root)  # dvc reads names of stages from params.yaml
     (root / ".dvcignore").write_text("__pycache__/\nscratch/\n")
-    dvc(root, "init --no-scm --quiet")
+    dvc(root, "init --quiet" if (root / ".git").exists() else "init --no-scm --quiet")
     dvc(root, "add --quiet data")
     return root
 
@@ -152,6 +152,36 @@ def test_without_a_store_one_pass_serves_every_query(study: Path) -> None:
     assert set(after.index.levels[0]) == {"abu-linear", "abu-gauss-newton", "abu-gn"}
     agree = [np.corrcoef(before.loc[key], after.loc[key])[0, 1] for key in after.index]
     assert min(agree) > 0.9  # the tiny store holds 64 coordinates of each gradient
+
+
+def test_ablations_run_in_workspaces_of_their_own(study: Path, tmp_path: Path) -> None:
+    import pandas as pd
+
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    person = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **person, "PATH": path, "PYTHONPATH": str(tmp_path / "src")}
+    call = lambda *words: subprocess.run(words, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    results = lambda: {file: file.read_bytes() for file in (tmp_path / "results").rglob("*") if file.is_file()}
+    call("git", "init", "--quiet")
+    study_in(tmp_path)
+    dvc(tmp_path, f"config cache.dir {study / '.dvc/cache'}")
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copy(study / name, tmp_path)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    shutil.copytree(study / "results", tmp_path / "results")
+    (tmp_path / "benchmarks").mkdir()
+    grid = {"steps": {2: {}, 1: {"unlearn.steps": 1}}, "curvature": {"diagonal": {}, "none": {"unlearn.curvature": "none"}}}
+    YAML().dump(grid, tmp_path / "benchmarks/ablations.yaml")
+    call("git", "add", "."), call("git", "commit", "--quiet", "--message", "study")
+    before = results()
+    call(sys.executable, "-m", "abu.ablations")
+    assert results() == before and call("git", "status", "--porcelain") == "", "the study itself is as it was"
+    call(sys.executable, "-m", "abu.run", "ablations")
+    found = pd.read_csv(tmp_path / "results/ablations/table.csv", index_col=["factor", "value"])
+    assert found.state.tolist() == ["ran", "ran", "ran", "failed"] and found.seconds.iloc[:3].gt(0).all()
+    assert found.loc[("curvature", "none"), "own_recall":].isna().all()
+    chosen, relative_norm = json.loads((study / "results/tune/chosen.json").read_text())["abu"]["relative_norm"], found.relative_norm["steps"]
+    assert relative_norm["1"] == pytest.approx(chosen, rel=1e-3) and relative_norm["2"] < 0.99 * chosen, "two steps do not go straight on"
 
 
 def test_runner_refuses_unknown_stages_and_parameters(tmp_path: Path) -> None:

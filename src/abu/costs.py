@@ -1,14 +1,14 @@
 """What each method cost, in a table that no stage depends on: times differ between equal runs."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
 
 from abu.cache import write_atomically
 
-PATH = Path("results/costs.csv")
-
-
+EXPERIMENT = os.environ.get("DVC_EXP_NAME")  # its results/ keep only what stages declare; scratch/ is shared
+PATH = Path("scratch/costs", f"{EXPERIMENT}.csv") if EXPERIMENT else Path("results/costs.csv")
 COLUMNS = ["seconds_once", "seconds_per_query", "bytes"]
 
 

@@ -4,6 +4,7 @@
 (YAML values), and ``out``, the folder it owns. The executed copy, without anything that differs between equal runs, is
 ``results/STAGE.ipynb``. ``STAGE-customized`` runs the same notebook on a customized model, ``customized=NAME``: its own section
 overrides that of STAGE, it owns ``results/STAGE-customized/NAME``, and its executed copy is ``results/customized/NAME/STAGE.ipynb``.
+Started in another checkout of the study, such as the folder of a queued DVC experiment, it runs with the modules of that one.
 The only module that knows papermill and ``params.yaml``.
 """
 
@@ -104,7 +105,25 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def settle(here: Path) -> None:
+    """Make ``here`` a study of its own if it is another checkout than the one that ``abu`` was installed from.
+
+    Modules: the process starts again with those of ``here``. Finished tasks: a queued experiment shares the ``scratch/`` of the
+    study that queued it, which DVC names; folders in it are named by all inputs.
+    """
+    if not (here / "src/abu/run.py").exists():
+        return
+    study, scratch = Path(os.environ.get("DVC_ROOT", here)).resolve(), here / "scratch"
+    if study != here and not scratch.exists():
+        (study / "scratch").mkdir(exist_ok=True)
+        scratch.symlink_to(study / "scratch")
+    modules = str(here / "src")
+    if here != ROOT and os.environ.get("PYTHONPATH") != modules:
+        os.execve(sys.executable, [sys.executable, "-m", "abu.run", *sys.argv[1:]], os.environ | {"PYTHONPATH": modules})
+
+
 if __name__ == "__main__":
+    settle(Path.cwd())
     os.environ.update(ENVIRONMENT)
     stage, *pairs = sys.argv[1:]
     execute(stage, {key: YAML(typ="safe").load(value) for key, value in (pair.split("=", 1) for pair in pairs)})
