@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from ruamel.yaml import YAML
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -39,8 +39,7 @@ def stable_diffusion(folder: Path, version: int = 1) -> UNet2DConditionModel:
     unet = tiny_unet(32, sample_size=8, **VERSIONS[version])
     scheduler = SCHEDULERS[version]
     scheduler.register_to_config(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False)
-    for name, part in {"tokenizer": tokenizer, "text_encoder": text, "vae": vae, "unet": unet, "scheduler": scheduler}.items():
-        part.save_pretrained(folder / name)
+    StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False).save_pretrained(folder)
     return unet
 
 

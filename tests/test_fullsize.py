@@ -1,6 +1,7 @@
 """Studies that are no toys: the MSCOCO preset and a Stable-Diffusion-format model run from end to end, made small."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -8,18 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from abu import ROOT
-from abu.data import load_captions
+from abu.cache import Prepared
+from abu.data import load_captions, read_image
 from abu.models import load_components, load_unet
-from abu.noise import permutation, stream
+from abu.noise import normal, permutation
 
-from helpers import stable_diffusion, write_params
-from test_pipeline import dvc, study_in
+from helpers import picture, stable_diffusion, write_params
+from test_pipeline import abu_run, dvc, study_in
 
 read = YAML(typ="safe").load
 PRESET = ROOT / "presets/mscoco.yaml"
@@ -124,3 +127,100 @@ def test_each_query_of_mscoco_is_judged_by_its_own_removals(mscoco: Path) -> Non
     deviations = pd.read_parquet(mscoco / "results/evaluate/deviations.parquet")
     own = deviations[deviations.k > 0]
     assert (own.group == "query " + own["query"].astype(str)).all() and len(own) == 2 * len(queries)
+
+
+def test_released_files_of_a_study_give_that_study_back(mscoco: Path, tmp_path) -> None:
+    """Latents, token states, weights and Fisher information in the authors' formats, through the notebooks that made them."""
+    root, results = shutil.copytree(mscoco, tmp_path / "again"), mscoco / "results"
+    files = {name: root / "external" / name for name in ("latents.npy", "latents.json", "texts.npy", "model.bin", "fisher.pt")}
+    order = permutation(14, "released")
+    ids = json.loads((results / "prepare/manifest.json").read_text())["ids"]
+    np.save(files["latents.npy"], np.concatenate(np.load(results / "prepare/latents.npy")[order].swapaxes(0, 1)))
+    np.save(files["texts.npy"], np.load(results / "prepare/texts.npy")[order])
+    files["latents.json"].write_text(json.dumps([ids[i] for i in order]))
+    torch.save(load_unet(results / "train/unet").state_dict(), files["model.bin"])
+    torch.save(load_file(results / "cache/curvature.safetensors"), files["fisher.pt"])
+    shutil.rmtree(root / "results/prepare"), shutil.rmtree(root / "results/train"), shutil.rmtree(root / "results/cache")
+    for stage in (f"prepare latents={files['latents.npy']} texts={files['texts.npy']}", f"train source={files['model.bin']}", f"cache fisher={files['fisher.pt']}"):
+        abu_run(root, *stage.split())
+    prepared = Prepared(root / "results/prepare")
+    assert prepared.ids == [ids[i] for i in order] and json.loads((root / "results/train/train.json").read_text())["train_ids"] == prepared.ids
+    for stage, name in (("prepare", "latents"), ("prepare", "texts"), ("cache", "losses")):
+        np.testing.assert_allclose(np.load(root / f"results/{stage}/{name}.npy"), np.load(results / f"{stage}/{name}.npy")[order], rtol=1e-4, atol=1e-6)
+    captions = [pd.read_csv(folder / "prepare/images.csv").set_index("id").caption for folder in (results, root / "results")]
+    assert captions[1].tolist() == captions[0][prepared.ids].tolist()
+    models = [json.loads((folder / "train/train.json").read_text())["model"] for folder in (results, root / "results")]
+    assert models[0] == models[1], "the same weights to the bit"
+    curvature = [load_file(folder / "cache/curvature.safetensors") for folder in (results, root / "results")]
+    assert curvature[0].keys() == curvature[1].keys() and all(torch.equal(value, curvature[1][name]) for name, value in curvature[0].items())
+
+
+PHOTOS = {  # all that the test changes of tests/params.yaml: the model comes from a folder, the pictures from another
+    "common": {"models": {}, "threads": 1},
+    "components": {"source": "external/sd2"},
+    "prepare": {"annotations": "external/photos/captions.json", "images": "external/photos/images", "keep": {}, "side": 32},
+    "train": {"source": "external/sd2"},
+    "generate": {"prompts": {"tuning": ["photo 1"], "plain": ["photo 2", "photo 5"], "uncaptioned": [""]}, "steps": 3},
+    "compare": {"clip": "data/components/clip"},
+    "evaluate": {"clip": "data/components/clip"},
+    "customize": {"root": "external/photos"},
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """The whole first study on a model in the format of Stable Diffusion 2 and a folder of photographs, by a real ``dvc repro``."""
+    root = study_in(tmp_path_factory.mktemp("photographs"))
+    stable_diffusion(root / "external/sd2", version=2)
+    for id in range(10):
+        picture(root / f"external/photos/images/{id}.png", id, size=32 + id)
+    listed = {"images": [{"id": i, "file_name": f"{i}.png"} for i in range(10)],
+        "annotations": [{"image_id": i, "caption": text} for i in range(10) for text in (f"photo {i}", "a photo")]}  # fmt: skip
+    (root / "external/photos/captions.json").write_text(json.dumps(listed))
+    write_params(root, ROOT / "tests/params.yaml", PHOTOS)
+    dvc(root, "repro --quiet")
+    return root
+
+
+def test_a_stable_diffusion_folder_runs_to_the_report(photographs: Path) -> None:
+    unet = load_unet(photographs / "results/train/unet")
+    assert unet.config.use_linear_projection and list(unet.config.attention_head_dim) == [2, 4]
+    theirs = UNet2DConditionModel.from_pretrained(photographs / "external/sd2/unet")
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in unet.state_dict().items())
+    scheduler = load_components(photographs / "results/components/model").scheduler.config
+    assert (scheduler.prediction_type, scheduler.beta_schedule) == ("v_prediction", "scaled_linear")
+    assert json.loads((photographs / "results/train/train.json").read_text())["train_ids"] == list(range(10))
+    assert len(np.load(photographs / "results/cache/store.npy", mmap_mode="r")) == 10
+    scores = pd.read_parquet(photographs / "results/compare/scores.parquet")
+    assert {"abu", "abu-plus", "abu-gn", "trak", "journey-trak", "d-trak", "das"} <= set(scores.method) and np.isfinite(scores.score).all()
+    assert scores.groupby("method").size().eq(3 * 10).all()
+
+
+def test_a_model_from_elsewhere_is_not_trained_again_and_the_notebooks_say_so(photographs: Path) -> None:
+    models = pd.read_csv(photographs / "results/retrain/models.csv")
+    assert models[["method", "images", "ran"]].values.tolist() == [["none", 0, True]]
+    said = "".join(
+        output.get("text", "") for name in ("retrain", "report") for cell in nbformat.read(photographs / f"results/{name}.ipynb", 4).cells
+        for output in cell.get("outputs", [])
+    )  # fmt: skip
+    assert "The model is external/sd2. How it was trained is not known here, so nothing was trained again" in said
+    assert "No model was trained again: the model in question is external/sd2" in said
+    assert "in question" in json.loads((photographs / "results/evaluate/views.json").read_text())
+    assert (photographs / "results/report/index.html").stat().st_size > 10_000
+
+
+def test_losses_of_a_stable_diffusion_folder_are_those_of_its_own_pipeline(photographs: Path) -> None:
+    """Cached losses against diffusers alone: pipeline, picture, caption, noise; velocity, scaled latents."""
+    pipe = StableDiffusionPipeline.from_pretrained(photographs / "external/sd2", safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    noises = DDIMScheduler.from_config(pipe.scheduler.config)
+    pixels = torch.from_numpy(read_image(photographs / "external/photos/images/7.png", 32))[None]
+    tokens = pipe.tokenizer(["photo 7"], padding="max_length", max_length=24, truncation=True, return_tensors="pt").input_ids
+    losses = np.load(photographs / "results/cache/losses.npy")
+    with torch.no_grad():
+        x0 = pipe.vae.encode(pixels).latent_dist.mode() * 0.18215
+        states = pipe.text_encoder(tokens).last_hidden_state
+        for place, t in enumerate([300, 700]):
+            eps = normal(tuple(x0.shape[1:]), 0, "loss", 7, 0, t)[None]
+            alpha, sigma = noises.alphas_cumprod[t].sqrt(), (1 - noises.alphas_cumprod[t]).sqrt()
+            found = pipe.unet(alpha * x0 + sigma * eps, t, encoder_hidden_states=states).sample
+            assert losses[7, 0, 0, place] == pytest.approx((found - (alpha * eps - sigma * x0)).square().mean().item(), rel=2e-3)

@@ -45,7 +45,8 @@ def load_weights(path: Path, config: dict, device: torch.device | str = "cpu") -
     own, found = {name: tuple(value.shape) for name, value in unet.state_dict().items()}, read_tensors(path)
     if isinstance(found, dict) and (unknown := [name for name in found if name not in own]):
         raise ValueError(f"{path} has {len(unknown)} entries that the U-Net of train.unet lacks: {unknown[:3]}")
-    unet.load_state_dict({name: value.float() for name, value in named(path, found, own).items()}, assign=True)
+    weights = {name: value.to(torch.float32, copy=True) for name, value in named(path, found, own).items()}  # a mapped file is unaligned
+    unet.load_state_dict(weights, assign=True)
     return unet.to(device).requires_grad_(False).eval()
 
 
