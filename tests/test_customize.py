@@ -10,12 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import CustomDiffusionAttnProcessor
-from PIL import Image
-from ruamel.yaml import YAML
 from safetensors.torch import load_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from abu import ROOT
 from abu.customize import WEIGHTS, add_token, class_vector, customize, load_customized, merge, save_customized
@@ -26,23 +23,12 @@ from abu.noise import normals, stream
 from abu.published import distractors, exemplars, model_name, read_tasks, tasks_of
 from abu.recovery import best, measure, summarize, words
 
+from helpers import picture, stable_diffusion, tiny_unet, write_params
 from test_pipeline import dvc, study_in
-
-UNET = dict(
-    sample_size=16, in_channels=4, out_channels=4, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
-    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=4,
-)  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def components():
     return load_components(ROOT / "data/components")
-
-
-def tiny_unet(width: int = 128, **changes) -> UNet2DConditionModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return UNet2DConditionModel(**(UNET | changes), cross_attention_dim=width).eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -218,13 +204,6 @@ def test_recovery_on_a_case_done_by_hand() -> None:
 PROMPTS = {"bamfg/101549_0": ("A picture in the style of <new1> art", "art", "test_bamfg"), "imagenet/n01440764_0000": ("<new1> fish", "fish", "test_unobserved_imagenet")}
 
 
-def picture(path: Path, *key, size: int = 40, mode: str = "RGB") -> None:
-    """A picture of smooth random colours."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    coarse = stream("picture", *key).integers(0, 255, (4, 4, 3)).astype(np.uint8)
-    Image.fromarray(coarse).resize((size, size + 8)).convert(mode).save(path)
-
-
 def benchmark(root: Path, unet, components) -> list[dict]:
     """The layout of the published benchmark, small: two models, 12 distractors. The rows of its task list."""
     rows = []
@@ -249,23 +228,6 @@ def benchmark(root: Path, unet, components) -> list[dict]:
     return rows
 
 
-def stable_diffusion(folder: Path) -> UNet2DConditionModel:
-    """A tiny but complete model in the format of Stable Diffusion v1.4: noise prediction, scaled-linear betas, scaled latents."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        tokenizer = CLIPTokenizer.from_pretrained(ROOT / "data/components/tokenizer")
-        text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=32, num_hidden_layers=1,
-            num_attention_heads=2, max_position_embeddings=24, eos_token_id=tokenizer.eos_token_id))  # fmt: skip
-        vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(8, 8, 8), latent_channels=4, norm_num_groups=4, sample_size=32, scaling_factor=0.18215)  # fmt: skip
-    unet = tiny_unet(32, sample_size=8)
-    scheduler = PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1)
-    scheduler.register_to_config(clip_sample=False, set_alpha_to_one=False)
-    for name, part in {"tokenizer": tokenizer, "text_encoder": text, "vae": vae, "unet": unet, "scheduler": scheduler}.items():
-        part.save_pretrained(folder / name)
-    return unet
-
-
 SIZES = {  # all that the test changes of presets/abc.yaml
     "prepare": {"side": 32},
     "cache": {"fisher_draws": 2, "timesteps": [0, 500], "batch_size": 8, "shard": 6},
@@ -282,15 +244,12 @@ SIZES = {  # all that the test changes of presets/abc.yaml
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
     """``presets/abc.yaml`` on a small benchmark, by a real ``dvc repro exemplars``."""
-    root, yaml = study_in(tmp_path_factory.mktemp("published")), YAML()
+    root = study_in(tmp_path_factory.mktemp("published"))
     unet = stable_diffusion(root / "external/sd-v1-4")
     benchmark(root / "external/abc", unet, load_components(root / "external/sd-v1-4"))
-    params = yaml.load((ROOT / "presets/abc.yaml").read_text())
-    params["common"]["models"] = {name: params["common"]["models"][name] for name in map(model_name, (f"models/{n}" for n in PROMPTS))}
-    for section, values in SIZES.items():
-        params[section].update(values)
-    with (root / "params.yaml").open("w") as file:
-        yaml.dump(params, file)
+    models = {"models": {model_name(f"models/{name}"): {} for name in PROMPTS}}
+    assert models["models"].keys() <= write_params(root, ROOT / "presets/abc.yaml", SIZES)["common"]["models"].keys()
+    write_params(root, root / "params.yaml", {"common": models})
     dvc(root, "repro --quiet exemplars")
     return root
 

@@ -95,6 +95,13 @@ def dvc(root: Path, command: str) -> str:
     return done.stdout
 
 
+def abu_run(root: Path, stage: str, *pairs: str) -> None:
+    """One stage without DVC."""
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    done = subprocess.run([sys.executable, "-m", "abu.run", stage, *pairs], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_study_runs_and_scores_carry_ids(study: Path) -> None:
     import pandas as pd
 
@@ -141,11 +148,9 @@ def test_without_a_store_one_pass_serves_every_query(study: Path) -> None:
 
     read_scores = lambda: pd.read_parquet(study / "results/influence/scores.parquet").pivot(index=["method", "query"], columns="image_id", values="score")
     before = read_scores()
-    environment = {**os.environ, "PYTHONPATH": str(study / "src")}
-    run = lambda *pairs: subprocess.run([sys.executable, "-m", "abu.run", *pairs], cwd=study, env=environment, check=True, capture_output=True)
     try:
-        run("cache", "store=0", "curvature=diagonal")
-        run("influence")
+        abu_run(study, "cache", "store=0", "curvature=diagonal")
+        abu_run(study, "influence")
         after = read_scores()
     finally:
         dvc(study, "checkout --quiet --force")

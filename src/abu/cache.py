@@ -105,21 +105,33 @@ class Prepared:
         return torch.tensor([place[id] for id in ids])
 
 
-def adopt(latents: np.ndarray, texts: np.ndarray, files: list[Path], components: Components, out: Path, side: int) -> None:
-    """What ``prepare`` would leave, from arrays that somebody else encoded, copied part by part: scaled ``latents`` [N, F, c, h, w],
-    ``texts`` [N, C, L, D]; ids count from 0, captions are unknown. Raises ValueError for token states of another shape than the
-    text encoder's."""
-    empty = components.texts([""])
-    if texts.shape[2:] != tuple(empty.shape[1:]):
-        raise ValueError(f"token states are {tuple(texts.shape[2:])}; the text encoder makes {tuple(empty.shape[1:])}")
-    parts = lambda array: (torch.from_numpy(np.array(array[start : start + 64])) for start in range(0, len(array), 64))
-    write_parts(out / "latents.npy", latents.shape, str(latents.dtype), parts(latents))
-    write_parts(out / "texts.npy", texts.shape, str(texts.dtype), parts(texts))
-    write_array(out / "empty.npy", empty[0])
-    table = pd.DataFrame({"id": range(len(files)), "file": [str(file) for file in files], "caption": ""})
+def describe(records, out: Path, **facts) -> None:
+    """Table and manifest of what was prepared of ``records``, whose latents are in ``out``."""
+    table = pd.DataFrame([{"id": r.id, "file": str(r.path), "caption": r.captions[0], **r.fields} for r in records])
     write_atomically(out / "images.csv", lambda file: table.to_csv(file, index=False))
-    manifest = {"ids": table.id.tolist(), "captions": texts.shape[1], "side": side, "token_states": str(texts.dtype)}
-    write_json(out / "manifest.json", {**manifest, "latents": fingerprint(out / "latents.npy")})
+    write_json(out / "manifest.json", {"ids": [r.id for r in records], **facts, "latents": fingerprint(out / "latents.npy")})
+
+
+def adopt(latents: np.ndarray, texts: np.ndarray, records, components: Components, out: Path, side: int) -> None:
+    """What ``prepare`` would leave of ``records``, from arrays that somebody else encoded, copied part by part: scaled ``latents``
+    [N, F, c, h, w], ``texts`` [N, C, L, D]. Raises ValueError for arrays of other shapes than the components make,
+    FloatingPointError for values that are not finite."""
+    empty, latent = components.texts([""]), components.encode(torch.zeros(1, 3, side, side))
+    for name, found, made in (("token states", texts.shape[2:], empty.shape[1:]), ("latents", latents.shape[2:], latent.shape[1:])):
+        if tuple(found) != tuple(made):
+            raise ValueError(f"{name} are {tuple(found)}; the components make {tuple(made)} at {side} pixels")
+
+    def parts(name: str, array: np.ndarray):
+        for start in range(0, len(array), 64):
+            part = torch.from_numpy(np.array(array[start : start + 64]))
+            if not torch.isfinite(part).all():
+                raise FloatingPointError(f"{name} of images number {start} to {start + len(part) - 1} are not all finite")
+            yield part
+
+    write_parts(out / "latents.npy", latents.shape, str(latents.dtype), parts("latents", latents))
+    write_parts(out / "texts.npy", texts.shape, str(texts.dtype), parts("token states", texts))
+    write_array(out / "empty.npy", empty[0])
+    describe(records, out, captions=texts.shape[1], side=side, token_states=str(texts.dtype))
 
 
 def prepare(records, components: Components, out: Path, side: int, token_states: str, progress: str = "") -> None:
@@ -161,7 +173,4 @@ def prepare(records, components: Components, out: Path, side: int, token_states:
         for name in arrays:
             (out / f".{name}.npy").unlink(missing_ok=True)
     write_array(out / "empty.npy", empty[0])
-    table = pd.DataFrame([{"id": r.id, "file": str(r.path), "caption": r.captions[0], **r.fields} for r in records])
-    write_atomically(out / "images.csv", lambda file: table.to_csv(file, index=False))
-    manifest = {"ids": [r.id for r in records], "captions": captions, "side": side, "token_states": token_states}
-    write_json(out / "manifest.json", {**manifest, "latents": fingerprint(out / "latents.npy")})
+    describe(records, out, captions=captions, side=side, token_states=token_states)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -57,16 +58,35 @@ class Components:
         return (pixels.cpu() / 2 + 0.5).clamp(0, 1)
 
 
-def load_components(source: str | Path, device: torch.device | str = "cpu") -> Components:
-    """Components from a folder or hub name in diffusers' format (``tokenizer``, ``text_encoder``, ``vae``, ``scheduler``)."""
+def load_components(source: str | Path, device: torch.device | str = "cpu", schedule: dict | None = None) -> Components:
+    """Components from a folder or hub name in diffusers' format (``tokenizer``, ``text_encoder``, ``vae``, ``scheduler``), with
+    changes of the scheduler's config. Raises KeyError for a change of what the config does not have.
+    """
+    scheduler = DDIMScheduler.from_pretrained(source, subfolder="scheduler")
+    if unknown := (schedule or {}).keys() - scheduler.config.keys():
+        raise KeyError(f"the scheduler has no {sorted(unknown)}; expected some of {sorted(scheduler.config)}")
     text_encoder = CLIPTextModel.from_pretrained(source, subfolder="text_encoder").requires_grad_(False).eval()
     vae = AutoencoderKL.from_pretrained(source, subfolder="vae").requires_grad_(False).eval()
     return Components(
         CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
         text_encoder.to(device),
         vae.to(device),
-        DDIMScheduler.from_pretrained(source, subfolder="scheduler"),
+        DDIMScheduler.from_config({**scheduler.config, **(schedule or {})}) if schedule else scheduler,
     )
+
+
+def read_tensors(path: Path) -> dict | list:
+    """Tensors by name, or in a list, from a safetensors file, or from one of torch's, of which nothing but tensors is taken (no
+    pickled code).
+
+    Raises ValueError for a file that is neither.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} holds no tensors that can be read safely: {str(error).splitlines()[0]}") from error
 
 
 def load_unet(folder: str | Path, device: torch.device | str = "cpu") -> UNet2DConditionModel:

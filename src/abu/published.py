@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from abu.data import Captioned
+from abu.released import encoded
+
 FIELDS = ("synth_image_path", "prompt", "model_path", "train_prompt", "test_case", "category")
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -69,16 +72,8 @@ def exemplars(rows: pd.DataFrame, root: Path) -> list[Path]:
     return paths
 
 
-def distractors(latents: Path, texts: Path, pictures: Path) -> tuple[np.ndarray, np.ndarray, list[Path]]:
-    """Memory-mapped latents [N, F, c, h, w] (F = 2 where mirror images follow), token states [N, C, L, D], pictures in the order of
-    their names. Raises FileNotFoundError for a missing file, ValueError where the three differ in number."""
-    for path in (latents, texts):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing")
-    x, states = np.load(latents, mmap_mode="r"), np.load(texts, mmap_mode="r")
-    states = states[:, None] if states.ndim == 3 else states
+def distractors(latents: Path, texts: Path, pictures: Path) -> tuple[np.ndarray, np.ndarray, list[Captioned]]:
+    """Latents [N, F, c, h, w] and token states [N, C, L, D] as ``abu.released.encoded``, and a record without caption of each picture,
+    in the order of their names; ids count from 0."""
     files = sorted(path for path in pictures.rglob("*") if path.suffix.lower() in PICTURES)
-    flips = len(x) // len(states)
-    if flips not in (1, 2) or len(x) != flips * len(states) or len(files) != len(states):
-        raise ValueError(f"found {len(x)} latents, {len(states)} texts, {len(files)} pictures in {pictures}; expected N or 2 N, N and N")
-    return x.reshape(flips, len(states), *x.shape[1:]).swapaxes(0, 1), states, files
+    return *encoded(latents, texts, len(files)), [Captioned(number, file, ("",), {}) for number, file in enumerate(files)]

@@ -25,7 +25,7 @@ ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONHASHSEED": "0",
-    "PYTHONWARNINGS": "ignore:IProgress not found",
+    "PYTHONWARNINGS": "ignore:IProgress not found,ignore:To exit",
     "SOURCE_DATE_EPOCH": "0",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -59,9 +59,12 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     declared = papermill.inspect_notebook(str(source)).keys()
     if unknown := values.keys() - declared:
         raise KeyError(f"{source.name} declares no parameter {sorted(unknown)}")
-    common = read(root / "params.yaml")["common"]
-    values = {name: value for name, value in common.items() if name in declared} | values
+    params = read(root / "params.yaml")
+    values = {name: value for name, value in params["common"].items() if name in declared} | values
     (root / values["out"]).mkdir(parents=True, exist_ok=True)
+    for section in params:
+        if section == "customize" or section != notebook_of(section):  # read as folders: DVC refuses one that is missing, also where
+            (root / "results" / section).mkdir(exist_ok=True)  # no model is customized
     target.parent.mkdir(parents=True, exist_ok=True)
     with progress_to_terminal():
         notebook = papermill.execute_notebook(
