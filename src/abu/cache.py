@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 
 from abu import ROOT
 from abu.models import Components
@@ -53,6 +54,29 @@ def write_parts(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[
     write_atomically(path, write)
 
 
+def read_array(path: Path, mmap_mode: str | None = None) -> np.ndarray:
+    """One ``.npy`` file; raises ValueError that names it where it is torn or holds anything but numbers (no pickled code)."""
+    try:
+        return np.load(path, mmap_mode, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{path} holds no array that can be read safely: {error}") from error
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict:
+    """Tensors by name from a safetensors file, or from one of torch's, of which nothing but tensors is taken (no pickled code).
+
+    Raises ValueError for a file that is neither.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path, device=str(device))
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} holds no tensors that can be read safely: {str(error).splitlines()[0]}") from error
+
+
 def fingerprint(*parts) -> str:
     """Short hash of json-able facts and of files (paths), e.g. of a model's weights."""
     digest = hashlib.blake2b(digest_size=8)
@@ -71,8 +95,11 @@ def code(*modules: str) -> list[Path]:
 
 
 def check_manifest(path: Path, expected: dict) -> dict:
-    """Manifest at ``path``; raises ValueError that names the first field that differs from ``expected``."""
-    found = json.loads(path.read_text())
+    """Manifest at ``path``; raises ValueError for a torn one, or one whose first field that differs from ``expected`` it names."""
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no json file: {error}") from error
     for field, value in expected.items():
         if found.get(field) != value:
             short = lambda x: text if len(text := json.dumps(x)) < 80 else text[:77] + "..."
@@ -99,16 +126,21 @@ class Prepared:
     def __init__(self, folder: Path, components: Components | None = None):
         self.folder = folder
         self.manifest = check_manifest(folder / "manifest.json", {})
+        if lacking := {"ids", "latents", "side", "token_states"} - self.manifest.keys():
+            raise ValueError(f"{folder / 'manifest.json'} lacks {sorted(lacking)}; expected what prepare writes")
         self.ids: list[int] = self.manifest["ids"]
         self.images = pd.read_csv(folder / "images.csv", keep_default_na=False)
-        self.latents = torch.from_numpy(np.load(folder / "latents.npy", mmap_mode="c"))
-        self.empty = torch.from_numpy(np.load(folder / "empty.npy"))
+        self.latents = torch.from_numpy(read_array(folder / "latents.npy", "c"))
+        self.empty = torch.from_numpy(read_array(folder / "empty.npy"))
         if self.manifest["token_states"] == "on-the-fly":
-            self.texts = EncodeOnTheFly(np.load(folder / "texts.npy", mmap_mode="r"), components)
+            self.texts = EncodeOnTheFly(read_array(folder / "texts.npy", "r"), components)
         else:
-            self.texts = torch.from_numpy(np.load(folder / "texts.npy", mmap_mode="c"))
-        if self.images.id.tolist() != self.ids or len(self.latents) != len(self.ids):
-            raise ValueError(f"{folder}: images.csv, latents.npy and manifest.json list different images")
+            self.texts = torch.from_numpy(read_array(folder / "texts.npy", "c"))
+        lengths = {len(self.ids), len(self.latents), self.texts.shape[0]}
+        if list(self.images.get("id", [])) != self.ids or len(lengths) > 1:
+            raise ValueError(f"{folder}: images.csv, latents.npy, texts.npy and manifest.json list different images")
+        if self.texts.shape[2:] != self.empty.shape:
+            raise ValueError(f"{folder}: token states are {tuple(self.texts.shape[2:])}; that of no caption is {tuple(self.empty.shape)}")
 
     def rows(self, ids: list[int]) -> torch.Tensor:
         """Positions of ``ids``; raises KeyError for an id that was not prepared."""
@@ -139,13 +171,17 @@ def prepare(records, components: Components, out: Path, side: int, token_states:
     """Encode images, mirror images and captions into memory-mapped arrays, one batch in memory at a time.
 
     ``records``: from ``load_captions``; images with more captions than the fewest keep their first ones.
-    ``token_states``: ``float16``, ``float32``, or ``on-the-fly`` (token ids alone are stored).
+    ``token_states``: ``float16``, ``float32``, or ``on-the-fly`` (token ids alone are stored). Raises ValueError for another, or a
+    side that the autoencoder does not divide, FloatingPointError for an image whose latents are not finite.
     """
     from abu.data import read_image
     from abu.progress import track
 
     if token_states not in ("float16", "float32", "on-the-fly"):
         raise ValueError(f"token_states is {token_states!r}; expected float16, float32 or on-the-fly")
+    factor = 2 ** (len(components.vae.config.block_out_channels) - 1)
+    if side < 1 or side % factor:
+        raise ValueError(f"side is {side}; expected a multiple of {factor}, by which the autoencoder reduces pixels")
     captions = min(len(record.captions) for record in records)
     empty = components.texts([""])
     arrays = {}
@@ -160,6 +196,8 @@ def prepare(records, components: Components, out: Path, side: int, token_states:
         for row, record in enumerate(track(records, progress)):
             pixels = torch.from_numpy(read_image(record.path, side))
             latents = components.encode(torch.stack([pixels, pixels.flip(-1)]))
+            if not latents.isfinite().all():
+                raise FloatingPointError(f"latents of {record.path} are not finite")
             array("latents", "float32", *latents.shape)[row] = latents
             tokens = components.tokens(list(record.captions[:captions]))
             if token_states == "on-the-fly":

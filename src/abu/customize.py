@@ -5,10 +5,10 @@ import copy
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from abu.cache import write_atomically
+from abu.cache import read_tensors, write_atomically
 from abu.losses import check_finite, denoising_loss
 from abu.models import Components, select_weights
 from abu.noise import normals, stream
@@ -127,19 +127,6 @@ def save_customized(folder: Path, unet, components: Components, token: str) -> N
     vector = components.text_encoder.get_input_embeddings().weight[number].detach().cpu().clone()
     write_atomically(folder / f"{WEIGHTS}.safetensors", lambda file: save_file(weights, file))
     write_atomically(folder / f"{token}.safetensors", lambda file: save_file({token: vector}, file))
-
-
-def read_tensors(path: Path) -> dict:
-    """Tensors by name from a safetensors file, or from one of torch's, of which nothing but tensors is taken (no pickled code).
-
-    Raises ValueError for a file that is neither.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} holds no tensors that can be read safely: {str(error).splitlines()[0]}") from error
 
 
 def load_customized(folder: Path) -> tuple[Tensors, str, Tensor]:

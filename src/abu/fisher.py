@@ -8,7 +8,7 @@ from torch import Tensor
 
 from abu.attention import share_text
 from abu.curvature import squares, summed
-from abu.losses import check_finite, check_timesteps, denoising_loss
+from abu.losses import check_counts, check_finite, check_timesteps, denoising_loss
 from abu.noise import normals, stream
 from abu.prefetch import prefetch
 from abu.progress import track
@@ -68,6 +68,7 @@ def query_gradient(
     All rows share the query's text, whose keys and values are projected once a batch.
     """
     check_timesteps(scheduler, timesteps)
+    check_counts(gradient_draws=draws)
     params = [share_text(unet).get_parameter(name) for name in weights]
     device = params[0].device
     total, loss = [torch.zeros_like(p) for p in params], torch.zeros((), device=device)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -54,9 +55,12 @@ def run_tasks(
 
 
 def read(path: Path) -> Result:
-    """A finished task."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return Result(torch.from_numpy(arrays["value"]), float(arrays["seconds"]))
+    """A finished task; raises ValueError for a file that is none."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Result(torch.from_numpy(arrays["value"]), float(arrays["seconds"]))
+    except (BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} holds no finished task ({error}): delete it, and it is run again") from error
 
 
 def timed(function: Callable, shared, arguments: tuple) -> tuple[torch.Tensor, float]:
