@@ -12,6 +12,7 @@ import torch
 
 from abu import ROOT
 from abu.models import Components
+from abu.readers import read_array
 from abu.rows import Rows, Stored
 
 
@@ -72,8 +73,11 @@ def code(*modules: str) -> list[Path]:
 
 
 def check_manifest(path: Path, expected: dict) -> dict:
-    """Manifest at ``path``; raises ValueError that names the first field that differs from ``expected``."""
-    found = json.loads(path.read_text())
+    """Manifest at ``path``; raises ValueError for a torn one, or one whose first field that differs from ``expected`` it names."""
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no json file: {error}") from error
     for field, value in expected.items():
         if found.get(field) != value:
             short = lambda x: text if len(text := json.dumps(x)) < 80 else text[:77] + "..."
@@ -88,14 +92,19 @@ class Prepared:
     def __init__(self, folder: Path, components: Components | None = None):
         self.folder = folder
         self.manifest = check_manifest(folder / "manifest.json", {})
+        if lacking := {"ids", "latents", "side", "token_states"} - self.manifest.keys():
+            raise ValueError(f"{folder / 'manifest.json'} lacks {sorted(lacking)}; expected what prepare writes")
         self.ids: list[int] = self.manifest["ids"]
         self.images = pd.read_csv(folder / "images.csv", keep_default_na=False)
         self.latents = Rows(Stored(folder / "latents.npy"))
-        self.empty = torch.from_numpy(np.load(folder / "empty.npy"))
+        self.empty = torch.from_numpy(read_array(folder / "empty.npy"))
         encode = components.states if self.manifest["token_states"] == "on-the-fly" else None
         self.texts = Rows(Stored(folder / "texts.npy", encode))
-        if self.images.id.tolist() != self.ids or len(self.latents) != len(self.ids):
-            raise ValueError(f"{folder}: images.csv, latents.npy and manifest.json list different images")
+        lengths = {len(self.ids), len(self.latents), len(self.texts)}
+        if list(self.images.get("id", [])) != self.ids or len(lengths) > 1:
+            raise ValueError(f"{folder}: images.csv, latents.npy, texts.npy and manifest.json list different images")
+        if self.texts.shape[2:] != self.empty.shape:
+            raise ValueError(f"{folder}: token states are {tuple(self.texts.shape[2:])}; that of no caption is {tuple(self.empty.shape)}")
 
     def rows(self, ids: list[int]) -> torch.Tensor:
         """Positions of ``ids``; raises KeyError for an id that was not prepared."""
@@ -138,13 +147,17 @@ def prepare(records, components: Components, out: Path, side: int, token_states:
     """Encode images, mirror images and captions into memory-mapped arrays, one batch in memory at a time.
 
     ``records``: from ``load_captions``; images with more captions than the fewest keep their first ones.
-    ``token_states``: ``float16``, ``float32``, or ``on-the-fly`` (token ids alone are stored).
+    ``token_states``: ``float16``, ``float32``, or ``on-the-fly`` (token ids alone are stored). Raises ValueError for another, or a
+    side that the autoencoder does not divide, FloatingPointError for an image whose latents are not finite.
     """
     from abu.data import read_image
     from abu.progress import track
 
     if token_states not in ("float16", "float32", "on-the-fly"):
         raise ValueError(f"token_states is {token_states!r}; expected float16, float32 or on-the-fly")
+    factor = 2 ** (len(components.vae.config.block_out_channels) - 1)
+    if side < 1 or side % factor:
+        raise ValueError(f"side is {side}; expected a multiple of {factor}, by which the autoencoder reduces pixels")
     captions = min(len(record.captions) for record in records)
     empty = components.texts([""])
     arrays = {}
@@ -159,6 +172,8 @@ def prepare(records, components: Components, out: Path, side: int, token_states:
         for row, record in enumerate(track(records, progress)):
             pixels = torch.from_numpy(read_image(record.path, side))
             latents = components.encode(torch.stack([pixels, pixels.flip(-1)]))
+            if not latents.isfinite().all():
+                raise FloatingPointError(f"latents of {record.path} are not finite")
             array("latents", "float32", *latents.shape)[row] = latents
             tokens = components.tokens(list(record.captions[:captions]))
             if token_states == "on-the-fly":

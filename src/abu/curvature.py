@@ -19,12 +19,14 @@ CURVATURES = ("identity", "diagonal", "ekfac")
 def precondition(kind: str, gradient: Tensors, cached: Tensors, damping: float) -> Tensors:
     """``F^-1 gradient`` for a ``kind`` in CURVATURES.
 
-    Raises ValueError for another kind, and KeyError where ``cached`` lacks what the kind needs.
+    Raises ValueError for another kind or a negative damping, and KeyError where ``cached`` lacks what the kind needs.
     """
     if kind not in CURVATURES:
         raise ValueError(f"curvature is {kind!r}; expected one of {CURVATURES}")
     if kind == "identity":
         return gradient
+    if not damping >= 0:
+        raise ValueError(f"damping is {damping}; expected 0 or more")
     return {"diagonal": diagonal_direction, "ekfac": ekfac_direction}[kind](gradient, cached, damping)
 
 

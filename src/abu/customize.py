@@ -10,9 +10,10 @@ from torch import Tensor
 
 from abu.cache import write_atomically
 from abu.losses import check_finite, denoising_loss
-from abu.models import Components, read_tensors, select_weights
+from abu.models import Components, select_weights
 from abu.noise import normals, stream
 from abu.progress import track
+from abu.readers import read_tensors
 from abu.taps import Tensors
 from abu.train import learning_rate, slots
 

@@ -22,6 +22,12 @@ class Captioned:
     fields: dict
 
 
+def check_lists(keep: dict[str, list]) -> None:
+    """Raise ValueError unless each field has a list of values: the letters of a text are not meant."""
+    if bad := {field: values for field, values in keep.items() if not isinstance(values, list)}:
+        raise ValueError(f"keep has {bad}; expected a list of values for each field")
+
+
 def load_captions(annotations: Path, images: Path, keep: dict[str, list] | None = None) -> list[Captioned]:
     """Records of a COCO captions file in the order of its ``images`` list.
 
@@ -29,6 +35,7 @@ def load_captions(annotations: Path, images: Path, keep: dict[str, list] | None 
     Raises ValueError for a file not in COCO form, duplicate ids, an image without a caption, or an empty selection;
     FileNotFoundError for a missing image.
     """
+    check_lists(keep or {})
     try:
         content = json.loads(Path(annotations).read_text())
         entries = [(int(image["id"]), str(image["file_name"]), image) for image in content["images"]]
@@ -59,6 +66,7 @@ def load_exemplars(sources: list[tuple[str, str]], keep: dict[str, list], train_
 
     Raises ValueError where none is left, ids come twice or a field is unknown; and as ``load_captions``.
     """
+    check_lists(keep)
     every = [record for annotations, images in sources for record in load_captions(Path(annotations), Path(images))]
     chosen = [r for r in every if all(r.fields.get(field) in values for field, values in keep.items())]
     if not chosen:
@@ -76,8 +84,10 @@ def load_exemplars(sources: list[tuple[str, str]], keep: dict[str, list], train_
 def read_image(path: Path, side: int) -> np.ndarray:
     """RGB pixels, float32 [3, side, side] in [-1, 1]: shorter edge resized to ``side``, then a centre crop.
 
-    Raises ValueError for a file that is no readable image.
+    Raises ValueError for a file that is no readable image, or a side below 1.
     """
+    if side < 1:
+        raise ValueError(f"side is {side}; expected 1 pixel or more")
     try:
         image = Image.open(path).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
@@ -103,8 +113,11 @@ def name_queries(prompts: dict[str, list[str] | dict[str, dict]]) -> pd.DataFram
 
     A kind has a list of prompts, or a mapping from each prompt to what images are known to be right for it, as ``keep``
     in ``load_captions``; of a listed prompt, those whose first caption it is. Noise goes by ``name``: the prompt, counted
-    where it comes again, so that adding a query changes no other. Raises ValueError for no prompt.
+    where it comes again, so that adding a query changes no other. Raises ValueError for no prompt, or prompts of another form.
     """
+    entries = prompts.values() if isinstance(prompts, dict) else [None]
+    if not all(isinstance(e, list | dict) and all(isinstance(prompt, str) for prompt in e) for e in entries):
+        raise ValueError(f"prompts are {prompts!r}; expected a list of texts for each kind, e.g. {{'plain': ['skull']}}")
     rows, seen = [], Counter()
     for kind, entries in prompts.items():
         for prompt in entries:

@@ -13,8 +13,10 @@ def deviations(models: pd.DataFrame, queries: pd.DataFrame, measured: dict[str, 
     model of the same seed from which nothing was removed (its floor), so that chance they share is subtracted.
 
     ``models``: method, k, draw, seed, group, a row for each of the R models; ``measured``: [R, Q] by name; ``seed``: of the
-    model in question. Raises ValueError where the model without removal is missing.
+    model in question. Raises ValueError where the model without removal is missing, FloatingPointError for a measure that is not finite.
     """
+    if bad := [name for name, values in measured.items() if not np.isfinite(values).all()]:
+        raise FloatingPointError(f"not every {' and '.join(bad)} of the queries is finite")
     nothing = {row.seed: index for index, row in models.iterrows() if row.method == "none"}
     if lacking := {*models.seed, seed} - nothing.keys():
         raise ValueError(f"no model without removal for seeds {sorted(lacking)}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from abu.losses import check_finite, check_timesteps, target
+from abu.losses import check_counts, check_finite, check_timesteps, target
 from abu.noise import normals, stream
 
 FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the network's output and its target, [T, c, h, w]
@@ -24,6 +24,7 @@ class Sketch:
     """
 
     def __init__(self, sizes: dict[str, int], dimension: int, seed: int, device: str | torch.device = "cpu"):
+        check_counts(dimension=dimension)
         self.dimension = dimension
         self.places, self.signs = {}, {}
         for name, size in sizes.items():
@@ -41,7 +42,7 @@ class Sketch:
 
 def fold(features: Tensor, dimension: int) -> Tensor:
     """Sketches [N, p] brought to a smaller ``dimension``, which must divide p: the sum of p's equal parts is a sketch too."""
-    if features.shape[1] % dimension:
+    if dimension < 1 or features.shape[1] % dimension:
         raise ValueError(f"projection size {dimension} does not divide {features.shape[1]}")
     return features.reshape(len(features), -1, dimension).sum(1)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from abu.attention import share_text
 from abu.curvature import squares, summed
-from abu.losses import check_finite, check_timesteps, denoising_loss
+from abu.losses import check_counts, check_finite, check_timesteps, denoising_loss
 from abu.noise import normals, stream
 from abu.prefetch import prefetch
 from abu.progress import track
@@ -69,6 +69,7 @@ def query_gradient(
     loss is that of the region alone.
     """
     check_timesteps(scheduler, timesteps)
+    check_counts(gradient_draws=draws)
     params = [share_text(unet).get_parameter(name) for name in weights]
     device = params[0].device
     region = None if region is None else region.to(device)

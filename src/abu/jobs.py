@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from abu.curvature import factors, precondition, rotated_squares, squares, summed
 from abu.fisher import per_example, query_gradient
 from abu.influence import first_order, forward_mode, gauss_newton
-from abu.losses import loss_table
+from abu.losses import check_counts, check_finite, check_timesteps, loss_table
 from abu.models import find_device, speed_up
+from abu.readers import read_array
 from abu.rows import Rows
 from abu.store import Basis, project
 from abu.taps import Tensors
@@ -21,7 +24,8 @@ from abu.unlearn import moved, norm, unlearn
 class Attributed:
     """A trained model, its attributed weights, and the training images to which they are attributed.
 
-    ``latents``: [N, F, c, h, w] (image and, where F = 2, mirror image); ``texts``: [N, C, L, D].
+    ``latents``: [N, F, c, h, w] (image and, where F = 2, mirror image); ``texts``: [N, C, L, D]. Raises ValueError for timesteps
+    outside the scheduler's, a batch without a row, more captions than there are.
     """
 
     unet: torch.nn.Module
@@ -40,6 +44,12 @@ class Attributed:
     spread: bool = False  # one caption a timestep, in turn, in place of every pair
     speed: dict = field(default_factory=dict)  # options of abu.models.speed_up
     regions: tuple = ()  # of each query, weights [h, w] of its latents' places, or None: the whole picture
+
+    def __post_init__(self):
+        check_timesteps(self.scheduler, self.timesteps)
+        check_counts(batch_size=self.batch_size, captions=self.captions)
+        if self.captions > self.texts.shape[1]:
+            raise ValueError(f"captions is {self.captions}; the images have {self.texts.shape[1]} each")
 
     def model(self) -> torch.nn.Module:
         """The model, on the device of whoever runs the task."""
@@ -65,6 +75,20 @@ class Attributed:
 def shards(n: int, size: int) -> dict[str, tuple[int, int]]:
     """Ranges of ``n`` images by name; the names and ranges of full shards do not depend on n."""
     return {f"{first}-{min(first + size, n)}": (first, min(first + size, n)) for first in range(0, n, size)}
+
+
+def read_cache(folder: Path, manifest: dict, mmap_mode: str | None = None, name: str = "losses") -> np.ndarray:
+    """``losses`` [N, F, C, T] or ``store`` [N, F, C, T, 1 + cotangents, p] of a cache; raises ValueError where it does not fit the
+    cache's ``manifest``, FloatingPointError for losses that are not finite."""
+    path = folder / f"{name}.npy"
+    array = read_array(path, mmap_mode)
+    shape = (len(manifest["ids"]), 1 + manifest["flips"], 1 if manifest["spread"] else manifest["captions"], len(manifest["timesteps"]))
+    shape += (1 + manifest["cotangents"], manifest["store"]) if name == "store" else ()
+    if array.shape != shape:
+        raise ValueError(f"{path} has the shape {array.shape}; its manifest says {shape}")
+    if name == "losses":
+        check_finite(str(path), torch.from_numpy(array))
+    return array
 
 
 def losses_of(shared: Attributed, first: int, last: int) -> Tensor:

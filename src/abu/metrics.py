@@ -54,10 +54,14 @@ def lds(scores: np.ndarray, subsets: np.ndarray, losses: np.ndarray) -> np.ndarr
 
     Spearman correlation over M subsets between the predicted ``-sum_{z in S} tau`` and the measured loss of the query
     under the model trained on S. ``scores``: [Q, N], ``subsets``: bool [M, N] (True: trained on), ``losses``: [Q, M].
-    Raises ValueError for fewer than three subsets; a query whose prediction or loss never varies scores 0.
+    Raises ValueError for fewer than three subsets, FloatingPointError for values that are not finite; a query whose prediction or
+    loss never varies scores 0.
     """
     if len(subsets) < 3:
         raise ValueError(f"{len(subsets)} subsets are too few for a rank correlation; expected at least 3")
+    for name, values in {"scores": scores, "losses": losses}.items():
+        if bad := int((~np.isfinite(values)).sum()):
+            raise FloatingPointError(f"{bad} of {np.size(values)} {name} are not finite")
     predicted = -np.asarray(scores, np.float64) @ np.asarray(subsets, np.float64).T
     return correlations(predicted, losses)
 

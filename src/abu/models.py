@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -73,20 +72,6 @@ def load_components(source: str | Path, device: torch.device | str = "cpu", sche
         vae.to(device),
         DDIMScheduler.from_config({**scheduler.config, **(schedule or {})}) if schedule else scheduler,
     )
-
-
-def read_tensors(path: Path) -> dict | list:
-    """Tensors by name, or in a list, from a safetensors file, or from one of torch's, of which nothing but tensors is taken (no
-    pickled code).
-
-    Raises ValueError for a file that is neither.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} holds no tensors that can be read safely: {str(error).splitlines()[0]}") from error
 
 
 def load_unet(folder: str | Path, device: torch.device | str = "cpu") -> UNet2DConditionModel:

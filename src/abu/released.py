@@ -12,7 +12,7 @@ from torch import Tensor
 
 from abu.data import Captioned
 from abu.losses import check_finite
-from abu.models import read_tensors
+from abu.readers import read_array, read_tensors
 
 
 def named(path: Path, found: dict | list, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -59,23 +59,13 @@ def load_fisher(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Ten
     return found
 
 
-def open_array(path: Path) -> np.ndarray:
-    """Memory-mapped ``.npy``; raises FileNotFoundError, or ValueError for another file or one with pickled objects."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing")
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{path} is no .npy of numbers: {str(error).splitlines()[0]}") from error
-
-
 def encoded(latents: Path, texts: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Latents [N, F, c, h, w] and token states [N, C, L, D] of N = ``count`` images, memory-mapped, from files with [N, c, h, w] or
     [2 N, c, h, w] (then all mirror images) and [N, C, L, D] or [N C, L, D] (an image's captions follow each other).
 
     Raises ValueError for other shapes or numbers.
     """
-    x, states = open_array(latents), open_array(texts)
+    x, states = read_array(latents, "r"), read_array(texts, "r")
     if x.ndim != 4 or states.ndim not in (3, 4) or len(x) not in (count, 2 * count) or len(states) % count or (states.ndim == 4 and len(states) != count):
         shapes = f"{len(x)} latents, {len(states)} texts, {count} pictures ({latents.name} {x.shape}, {texts.name} {states.shape})"
         raise ValueError(f"found {shapes}; expected N or 2 N, N or N x captions, N")

@@ -36,7 +36,12 @@ class Removal:
 
 
 def top_of_all(scores: np.ndarray, ids: Sequence[int], k: int) -> tuple[int, ...]:
-    """Ids of the ``k`` highest-scored images of each query, for all queries together; ``scores``: [Q, N]."""
+    """Ids of the ``k`` highest-scored images of each query, for all queries together; ``scores``: [Q, N].
+
+    Raises ValueError unless 1 <= k < N.
+    """
+    if not 1 <= k < len(ids):
+        raise ValueError(f"k is {k}; expected 1 or more, and fewer than the {len(ids)} images")
     return tuple(sorted({ids[i] for row in rank(scores)[:, :k] for i in row}))
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from abu.readers import read_array
+
 
 class Stored:
     """A ``.npy`` file [N, K, ...], memory-mapped; ``encode`` turns what is stored into what is meant (token ids into token states).
@@ -16,7 +18,7 @@ class Stored:
 
     def __init__(self, path: Path, encode: Callable[[Tensor], Tensor] | None = None):
         self.path, self.encode = Path(path).absolute(), encode
-        self.array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        self.array = read_array(self.path, "r")
         one = self[np.zeros(1, int), np.zeros(1, int)] if len(self.array) else torch.empty(1, *self.array.shape[2:])
         self.shape = (*self.array.shape[:2], *one.shape[1:])
 

@@ -60,6 +60,9 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     if unknown := values.keys() - declared:
         raise KeyError(f"{source.name} declares no parameter {sorted(unknown)}")
     params = read(root / "params.yaml")
+    every = {name for path in source.parent.glob("*.ipynb") for name in papermill.inspect_notebook(str(path))}
+    if unknown := params["common"].keys() - every:
+        raise KeyError(f"no notebook declares the common parameter {sorted(unknown)}")
     values = {name: value for name, value in params["common"].items() if name in declared} | values
     (root / values["out"]).mkdir(parents=True, exist_ok=True)
     for section in params:

@@ -1,10 +1,12 @@
 """Draw pictures: DDIM (eta 0) or DDPM (eta 1) with classifier-free guidance, every random number named."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from diffusers import DDIMScheduler
 
+from abu.losses import check_counts, check_shares
 from abu.noise import normals
 
 BATCH = 64  # rows a forward pass
@@ -19,10 +21,14 @@ def sample(
 
     Initial noise is named (*name, "sample"), that of step t (*name, "sample", t): a query's picture does not depend on
     the others in its batch. ``observe(t, x0)`` is told what each step takes for the finished latents [Q, *shape].
-    Raises ValueError for no query.
+    Raises ValueError for no query, no step, an eta outside 0..1 or a guidance that is no finite number.
     """
     if not len(texts):
         raise ValueError("no query: the list of prompts is empty")
+    check_counts(steps=steps)
+    check_shares(eta=eta)
+    if not isinstance(guidance, int | float) or not math.isfinite(guidance):
+        raise ValueError(f"guidance is {guidance!r}; expected a number")
     device = next(unet.parameters()).device
     scheduler = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
     scheduler.set_timesteps(steps)

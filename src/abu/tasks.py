@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,13 +21,19 @@ ENGINES = ("process", "ray")
 
 @dataclass(frozen=True)
 class Result:
-    """What a task returned and the seconds that it took when it ran, read from its file whenever asked for."""
+    """What a task returned and the seconds that it took when it ran, read from its file whenever asked for.
+
+    Raises ValueError for a file that holds no finished task.
+    """
 
     path: Path
 
     def read(self, name: str) -> np.ndarray:
-        with np.load(self.path, allow_pickle=False) as arrays:
-            return arrays[name]
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                return arrays[name]
+        except (BadZipFile, EOFError, KeyError, ValueError) as error:
+            raise ValueError(f"{self.path} holds no finished task ({error}): delete it, and it is run again") from error
 
     @property
     def value(self) -> torch.Tensor:

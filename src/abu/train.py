@@ -15,9 +15,10 @@ from diffusers.training_utils import EMAModel
 from torch.nn.utils import clip_grad_norm_
 
 from abu.cache import Prepared, write_atomically
-from abu.losses import check_finite, denoising_loss
+from abu.losses import check_counts, check_finite, check_shares, denoising_loss
 from abu.noise import normals, permutation, stream
 from abu.progress import track
+from abu.readers import read_tensors
 
 
 def initial_unet(config: dict, seed: int) -> UNet2DConditionModel:
@@ -78,9 +79,11 @@ def train(
 
     AdamW, annealed learning rate, gradient norm clipped at ``clip_norm``. ``checkpoint``: a file to go on from, to the
     bit; it must belong to the same arguments (name it by their fingerprint). ``observe(unet)`` is asked every
-    ``checkpoint_every`` steps. Raises ValueError for an empty ``keep``, KeyError for an unknown id,
+    ``checkpoint_every`` steps. Raises ValueError for an empty ``keep``, a count below 1 or a torn checkpoint, KeyError for an unknown id,
     FloatingPointError for a loss that is not finite. Under ``accelerate launch`` a batch is shared by the processes.
     """
+    check_counts(steps=steps, batch_size=batch_size, checkpoint_every=checkpoint_every)
+    check_shares(caption_dropout=caption_dropout, ema_decay=ema_decay)
     kept = set(data.rows(keep).tolist())
     if not kept:
         raise ValueError("no image to train on")
@@ -95,7 +98,7 @@ def train(
     losses: list[float] = []
     history: list[dict] = []
     if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
+        state = read_tensors(checkpoint, accelerator.device)
         losses, history = state.pop("losses"), state.pop("history")
         for name, value in state.items():
             stateful[name].load_state_dict(value)

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from abu.losses import check_finite
+from abu.losses import check_counts, check_finite
 from abu.taps import Tensors
+
+FLIPS = ("max", "mean")
 
 
 def norm(tensors: Tensors) -> float:
@@ -45,10 +47,13 @@ def unlearn(
     Each of ``steps`` steps adds ``(alpha / n) F^-1 gradient`` (eq. 5), where ``gradient(model, step)`` is that of the
     query's loss and ``precondition`` applies ``F^-1`` (see ``abu.curvature``). With ``relative_norm`` in place of ``alpha``,
     each step is scaled to ``relative_norm / steps`` of ``||theta_0||``: step sizes do not carry over between models,
-    relative norms nearly do. The model is unchanged. Raises FloatingPointError for a step that is not finite.
+    relative norms nearly do. The model is unchanged. Raises ValueError for steps of no length, FloatingPointError for one that is not finite.
     """
     if (alpha is None) == (relative_norm is None):
         raise ValueError(f"give one of alpha and relative_norm; found {alpha} and {relative_norm}")
+    check_counts(steps=steps, **({} if alpha is None else {"n": n}))
+    if not (alpha if relative_norm is None else relative_norm) > 0:
+        raise ValueError(f"alpha is {alpha}, relative_norm {relative_norm}; expected a number above 0")
     delta: Tensors = {}
     for step in range(steps):
         with moved(model, delta):
@@ -72,5 +77,10 @@ def score(before: Tensor, after: Tensor, flips: str = "max") -> Tensor:
 
 
 def over_flips(rise: Tensor, flips: str = "max") -> Tensor:
-    """One number an image, [..., N], of those of image and mirror image, [..., N, F]: the maximum, or the mean."""
+    """One number an image, [..., N], of those of image and mirror image, [..., N, F]: the maximum, or the mean.
+
+    Raises ValueError for another way in ``flips``.
+    """
+    if flips not in FLIPS:
+        raise ValueError(f"flips are reduced by {flips!r}; expected one of {FLIPS}")
     return {"max": rise.amax(-1), "mean": rise.mean(-1)}[flips]

@@ -1,0 +1,142 @@
+"""Does a study that is killed again and again end in the same bytes? ``python benchmarks/kills.py [--kills 20] [--until STAGE]``.
+
+Runs the tiny study of the tests twice, in temporary copies. One is left alone; the times at which its stages began are the
+scale. In the other, SIGKILL ends every process (dvc, runner, kernel) at random moments of that scale, named draws, and ``dvc
+repro`` goes on with what it finds; a killed stage begins anew. Then every file of both is compared, nothing may be left over,
+and each object of the cache must be what its name says. Writes ``benchmarks/kills.csv``; exits with 1 where something differs.
+"""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from abu import ROOT
+from abu.noise import stream
+
+sys.path.insert(0, str(ROOT / "tests"))
+from test_pipeline import study_in
+
+TIMES_DIFFER = {"results/costs.csv"}
+
+
+def processes_in(root: Path) -> list[psutil.Process]:
+    """Processes that work in a copy: also kernels, which are in sessions of their own."""
+    return [p for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] and Path(p.info["cwd"]).is_relative_to(root)]
+
+
+def kill(root: Path) -> str:
+    """SIGKILL everything that works in a copy; says whether a notebook was running or dvc alone."""
+    found = processes_in(root)
+    busy = "notebook" if any("abu.run" in (p.info["cmdline"] or []) for p in found) else "dvc"
+    while found:
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(found, timeout=10)
+        found = processes_in(root)
+    return busy
+
+
+def repro(root: Path, until: list[str], moment: tuple[str, float] | None = None, order: list[str] = []) -> tuple[dict[str, float], str]:
+    """``dvc repro``, killed at a ``moment`` (stage, seconds after it began; "": before any) or when a later stage of ``order`` begins.
+
+    Seconds at which each stage began, and "end" when all had ended; what was interrupted, "" if it ended by itself. Raises
+    RuntimeError where dvc fails.
+    """
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(root / "src")}
+    environment |= {name: str(root.parent) for name in ("TMPDIR", "JUPYTER_RUNTIME_DIR")}  # what killed kernels leave behind
+    start, lines = time.monotonic(), []
+    began = {"": 0.0}
+    command = [sys.executable, "-m", "dvc", "repro", *until]
+    process = subprocess.Popen(command, cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def listen() -> None:
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Running stage"):
+                began[line.split("'")[1]] = time.monotonic() - start
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    interrupted = ""
+    while process.poll() is None:
+        if moment:
+            stage, offset = moment
+            later = set(order[order.index(stage) + 1 :]) & began.keys()
+            if later or (stage in began and time.monotonic() - start - began[stage] >= offset):
+                interrupted = kill(root)
+        time.sleep(0.02)
+    thread.join()
+    if not interrupted and process.returncode:
+        raise RuntimeError("".join(lines[-60:]))
+    return began | {"end": time.monotonic() - start}, interrupted
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Hash of each file that a run leaves, temporary ones too, but for those that hold times."""
+    files = [root / "dvc.lock", *(path for path in (root / "results").rglob("*") if path.is_file())]
+    return {name: digest(file) for file in files if (name := str(file.relative_to(root))) not in TIMES_DIFFER}
+
+
+def digest(file: Path) -> str:
+    return hashlib.md5(file.read_bytes()).hexdigest()
+
+
+def corrupt(root: Path) -> list[str]:
+    """Objects of dvc's cache that are not what their names say."""
+    objects = [path for path in (root / ".dvc/cache/files/md5").glob("??/*")]
+    return [str(path.relative_to(root)) for path in objects if digest(path) != path.parent.name + path.name.removesuffix(".dir")]
+
+
+def moments(began: dict[str, float], count: int) -> list[tuple[str, float]]:
+    """``count`` named draws from the time of an undisturbed run, in order: the stage and the seconds after it began."""
+    times = sorted(began["end"] * stream("kills", number).random() for number in range(count))
+    last = lambda t: max((name for name in began if began[name] <= t), key=began.get)
+    return [(last(t), t - began[last(t)]) for t in times]
+
+
+def main(count: int, until: list[str]) -> bool:
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        alone, killed = (Path(folder, name).resolve() / "study" for name in ("alone", "killed"))
+        for root in (alone, killed):
+            root.mkdir(parents=True)
+            study_in(root)
+        began, _ = repro(alone, until)
+        print({stage: round(t) for stage, t in began.items()}, flush=True)
+        rows = []
+        for number, moment in enumerate(moments(began, count), 1):
+            seen, interrupted = repro(killed, until, moment, list(began))
+            *_, stage = [name for name in seen if name != "end"]
+            row = {"kill": number, "seconds": seen["end"], "stage": stage, "in the stage": seen["end"] - seen[stage], "interrupted": interrupted}
+            rows.append(row)
+            print(row, flush=True)
+        seen, _ = repro(killed, until)
+        expected, found = contents(alone), contents(killed)
+        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        bad = differing + corrupt(killed) + [name for name in expected if Path(name).name.startswith(".")]
+        landed = sum(bool(row["interrupted"]) for row in rows)
+        verdict = f"{landed} kills, {len(expected)} files: " + (f"these differ: {bad}" if bad else "the same bytes")
+        rows.append({"kill": "alone", "seconds": began["end"]})
+        rows.append({"kill": "killed", "seconds": sum(row["seconds"] for row in rows[:-1]) + seen["end"], "stage": verdict})
+        print(verdict)
+        if not until:
+            pd.DataFrame(rows).round(1).to_csv(ROOT / "benchmarks/kills.csv", index=False)
+        return not bad and landed == count
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--until", nargs="*", default=[], help="stages to stop at; nothing is recorded then")
+    options = parser.parse_args()
+    sys.exit(0 if main(options.kills, options.until) else 1)
