@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +10,10 @@ import pandas as pd
 import torch
 
 from abu import ROOT
+from abu.files import write_atomically
 from abu.models import Components
 from abu.readers import read_array
 from abu.rows import Rows, Stored
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """``write`` to a temporary name beside ``path``, then rename; nothing is left behind if it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which numpy would add
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, facts: dict) -> None:

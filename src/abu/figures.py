@@ -153,3 +153,17 @@ def grid(pictures, row_names: list[str], column_names: list[str]) -> Figure:
             axes[r, c].set_ylabel(wrap(row_names[r], 13), fontsize=6, rotation=0, ha="right", va="center")
     figure.tight_layout(pad=0.3)
     return figure
+
+
+def against(x, y, names: list[str], x_label: str, y_label: str, factor: float = 2.0) -> Figure:
+    """Named points on logarithmic axes, with the line on which x equals y and the band within ``factor`` of it."""
+    figure, axis = plt.subplots(figsize=(5.5, 5))
+    ends = np.array([min(*x, *y) / factor, max(*x, *y) * factor])
+    axis.fill_between(ends, ends / factor, ends * factor, alpha=0.15)
+    axis.plot(ends, ends, linewidth=1)
+    axis.scatter(x, y, s=14, color="black", zorder=2)
+    for place, name in zip(zip(x, y), names):
+        axis.annotate(name, place, xytext=(4, -2), textcoords="offset points", fontsize=6)
+    axis.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=x_label, ylabel=y_label)
+    figure.tight_layout()
+    return figure

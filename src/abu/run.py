@@ -5,13 +5,16 @@
 ``results/STAGE.ipynb``. ``STAGE-customized`` runs the same notebook on a customized model, ``customized=NAME``: its own section
 overrides that of STAGE, it owns ``results/STAGE-customized/NAME``, and its executed copy is ``results/customized/NAME/STAGE.ipynb``.
 Started in another checkout of the study, such as the folder of a queued DVC experiment, it runs with the modules of that one.
+A notebook that declares ``study`` receives all of ``params.yaml``. What each run took goes to ``results/stages.csv``.
 The only module that knows papermill and ``params.yaml``.
 """
 
 import os
+import resource
 import sys
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +23,7 @@ import papermill
 from ruamel.yaml import YAML
 
 from abu import ROOT
+from abu.costs import MEASURED, STAGE, STAGES, record
 
 ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -59,21 +63,35 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     declared = papermill.inspect_notebook(str(source)).keys()
     if unknown := values.keys() - declared:
         raise KeyError(f"{source.name} declares no parameter {sorted(unknown)}")
-    params = read(root / "params.yaml")
+    study = read(root / "params.yaml")
     every = {name for path in source.parent.glob("*.ipynb") for name in papermill.inspect_notebook(str(path))}
-    if unknown := params["common"].keys() - every:
+    if unknown := study["common"].keys() - every:
         raise KeyError(f"no notebook declares the common parameter {sorted(unknown)}")
-    values = {name: value for name, value in params["common"].items() if name in declared} | values
+    values = {name: value for name, value in {**study["common"], "study": study}.items() if name in declared} | values
     (root / values["out"]).mkdir(parents=True, exist_ok=True)
-    for section in params:
+    for section in study:
         if section == "customize" or section != notebook_of(section):  # read as folders: DVC refuses one that is missing, also where
             (root / "results" / section).mkdir(exist_ok=True)  # no model is customized
     target.parent.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
     with progress_to_terminal():
         notebook = papermill.execute_notebook(
             str(source), str(target), values, cwd=str(root), progress_bar=False, record_timing=False, coalesce_streams=True
         )
     nbformat.write(normalised(notebook), target)
+    took = {"seconds": time.perf_counter() - begin, "peak_bytes": peak_of_children(), "disk_bytes": bytes_under(root / values["out"])}
+    record({(stage, pairs.get("customized") or ""): took}, root / STAGES, STAGE, MEASURED)
+
+
+def peak_of_children() -> int:
+    """Peak resident bytes of the largest process that this one started and that has ended: of a stage, its kernel."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+
+
+def bytes_under(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @contextmanager
