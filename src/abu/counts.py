@@ -99,8 +99,7 @@ def prepare(study: Study) -> Stage:
 def trainings(study: Study, rows: float) -> Counter:
     """Rows that are trained on."""
     c = study.section("train")
-    encoded = {Pass("text"): rows * (1 - c["caption_dropout"])} if study.sizes.states == "on-the-fly" else {}
-    return Counter({Pass("train", c["batch_size"]): rows, **encoded})
+    return Counter({Pass("train", c["batch_size"]): rows, **study.read(rows)})
 
 
 def train(study: Study) -> Stage:
@@ -118,21 +117,21 @@ def generate(study: Study, model: str = "") -> Stage:
     stage = "generate-customized" if model else "generate"
     c, s, published = study.section(stage), study.sizes, study.sizes.published.get(model, 0)
     count = study.asked(model) if model else sum(study.queries.values())
-    work, held = study.loaded(model)
-    work.update({Pass("panel"): 2 * count, Pass("read"): count})
+    work = Counter({Pass("panel"): 2 * count, Pass("read"): count})
     work.update({Pass("prepare", 1, (1, "float16")): published} if published else {**sampled(count, c["steps"]), **decoded(count)})
     pixels = 3 * study.section("prepare")["side"] ** 2
     disk = 4 * count * (prod(s.latent) + s.tokens * s.width + pixels) + 3 * HEADER + count * TABLE
-    return Stage(stage, model, work, disk, held=held)
+    return Stage(stage, model, work, disk, held=2 * disk)
 
 
 def cache(study: Study, model: str = "") -> Stage:
     stage = "cache-customized" if model else "cache"
     c, (n, captions) = study.section(stage), study.scored(model)
-    work, held = study.loaded(model)
     rows, walked, draws = table_rows(c, n, captions), walked_rows(c, n, captions), n * c["fisher_draws"]
+    fits = ("identity", "diagonal", "ekfac").index(c["curvature"])
+    work = study.read(n * min(c["captions"], captions) * (2 if c["store"] else 1) + fits * draws)
     work[losses(c, c["batch_size"])] += rows
-    if c["curvature"] != "identity":
+    if c["curvature"] != "identity" and not c["fisher"]:
         work[Pass("fisher", c["batch_size"], (c["weights"], c["curvature"]))] += draws
     if c["curvature"] == "ekfac":
         work[Pass("eigenvalues", c["batch_size"], (c["weights"],))] += draws
@@ -141,45 +140,60 @@ def cache(study: Study, model: str = "") -> Stage:
     stored = 2 * walked * (1 + c["cotangents"]) * c["store"]
     curvature, shards = curvature_bytes(study, c["weights"], c["curvature"]), ceil(n / c["shard"])
     disk = curvature + 4 * rows + stored + (2 if c["store"] else 1) * HEADER + 8 * n
-    return Stage(stage, model, work, disk, 4 * rows + stored + shards * curvature, held + stored + (shards + 2) * curvature)
+    return Stage(stage, model, work, disk, 4 * rows + stored + shards * curvature, 3 * 4 * rows + 3 * curvature + stored / shards)
 
 
 def tune(study: Study) -> Stage:
     c, cached, n, captions = study.section("tune"), study.section("cache"), *study.scored()
     count, methods = study.queries.get("tuning", 0), [name for name, (_, _, options) in METHODS.items() if options]
-    work, held = study.loaded(copies=2)
+    work: Counter = Counter()
     found, kinds = feature_work(methods, c, n, count, study.section("generate")["steps"])
     work.update(found)
     work[Pass("solve")] += len(methods) * len(c["ridge"]) * sum(solve_gflop(n, count, p) for p in c["projection"])
     part = {**cached, "timesteps": cached["timesteps"][:: c["every"]]}
     times, tried = len(part["timesteps"]), count * len(c["relative_norm"]) * len(c["damping"])
+    work.update(study.read(n * (kinds + tried * min(cached["captions"], captions))))
     work[gradient(c, part)] += tried * times * c["gradient_draws"]
     work[losses(part, c["batch_size"])] += tried * (table_rows(part, n, captions) + count * times)
     if cached["store"]:
         work[gradient(c, cached)] += count * len(cached["timesteps"]) * c["gradient_draws"]
         work[answers(cached, captions, count)] += n * len(c["plus_damping"])
     sketches, tables = 4 * n * c["dimension"], 4 * tried * table_rows(part, n, captions)
-    return Stage("tune", work=work, disk=5e3, scratch=kinds * sketches + tables, held=held + (kinds + 5) * sketches + tables)
+    return Stage("tune", work=work, disk=5e3, scratch=kinds * sketches + tables, held=(kinds + 5) * sketches + tables)
 
 
 def unlearn(study: Study, model: str = "") -> Stage:
     stage = "unlearn-customized" if model else "unlearn"
     c, cached = study.section(stage), study.section("cache-customized" if model else "cache")
     count, (n, captions) = study.asked(model) if model else study.reported, study.scored(model)
-    work, held = study.loaded(model)
     rows, times = table_rows(cached, n, captions), len(cached["timesteps"])
+    work = study.read(count * n * min(cached["captions"], captions))
     work[gradient(c, cached)] += count * c["steps"] * times * c["gradient_draws"]
     work[losses(cached, c["batch_size"])] += count * (rows + count * times) + count * times
     work.update({Pass("panel"): count * (c["top"] + 1), Pass("read"): count * c["top"]})
     curvature = curvature_bytes(study, cached["weights"], study.section("cache")["curvature"])
     disk = count * (4 * rows + (8 + SCORE) * n + TABLE) + 2 * HEADER
-    return Stage(stage, model, work, disk, 4 * count * rows, held + curvature + 4 * 4 * count * rows)
+    return Stage(stage, model, work, disk, 4 * count * rows, curvature + 6 * 4 * rows + 4 * 8 * count * n)
+
+
+def localize(study: Study) -> Stage:
+    c, cached, (n, captions) = study.section("localize"), study.section("cache"), study.scored()
+    part = {**cached, "timesteps": cached["timesteps"][:: c["every"]]}
+    rows, times, asked = table_rows(part, n, captions), len(part["timesteps"]), 3 * len(c["pairs"])
+    tasks = asked * len(c["prompts"])
+    work = study.read(tasks * n * min(cached["captions"], captions))
+    work[gradient(c, part)] += tasks * times * c["gradient_draws"]
+    work[losses(part, c["batch_size"])] += tasks * (rows + tasks * times)
+    work.update({Pass("panel"): asked * (c["top"] + 1), Pass("read"): asked * c["top"], **decoded(len(c["pairs"]))})
+    curvature = curvature_bytes(study, cached["weights"], cached["curvature"])
+    return Stage("localize", work=work, disk=asked * SCORE * n + 5e5, scratch=4 * tasks * rows, held=curvature + 6 * 4 * rows + 4 * 8 * tasks * n)
 
 
 def influence(study: Study) -> Stage:
     c, cached, (n, captions), count = study.section("influence"), study.section("cache"), study.scored(), study.reported
-    work, held = study.loaded()
     rows, walked, times = table_rows(cached, n, captions), walked_rows(cached, n, captions), len(cached["timesteps"])
+    walks = c["probes"] * (len(c["probe_norms"]) + 2) + (0 if cached["store"] else 1)
+    work = study.read(n * min(cached["captions"], captions) * walks)
     one, probes = losses(cached, c["batch_size"]), min(c["probes"], count)
     norms = len({*c["probe_norms"], study.section("tune")["relative_norm"][0]})
     work[gradient(c, cached)] += count * times * c["gradient_draws"]
@@ -196,7 +210,7 @@ def influence(study: Study) -> Stage:
     answered, curvature = 4 * count * walked * (1 + cached["cotangents"]), curvature_bytes(study, cached["weights"], cached["curvature"])
     scratch = moves + 4 * (probes * (norms * rows + 2 * walked) + candidates * rows // n)
     disk = SCORE * (5 if cached["store"] else 3) * count * n + 5e3
-    return Stage("influence", work=work, disk=disk, scratch=scratch, held=held + curvature + 2 * answered + 3 * moves + 12 * count * rows)
+    return Stage("influence", work=work, disk=disk, scratch=scratch, held=curvature + 2 * answered + 3 * moves + 12 * count * rows)
 
 
 def compare(study: Study, model: str = "") -> Stage:
@@ -207,17 +221,16 @@ def compare(study: Study, model: str = "") -> Stage:
     as_tuned = {name: tuned[name] for name in ("weights", "dimension", "timesteps")}
     features, settings = c["features"] or as_tuned, c["settings"] or {}
     known = not model and features == as_tuned
-    work, held = study.loaded(model)
     found, sketched = feature_work(c["methods"], features, 0 if known else n, count, study.section("generate-customized" if model else "generate")["steps"])
-    work.update(found)
+    work = study.read(0 if known else sketched * n) + found
     projections = [settings.get(m, {}).get("projection", features["dimension"]) for m in c["methods"] if METHODS[m][2]]
     work[Pass("solve")] += sum(solve_gflop(n, count, projection) for projection in projections)
     looked = sum(method in c["methods"] for method in ("pixel", "clip-image", "dino"))
     columns = 1 + len(c["methods"]) + (0 if model else 5 if study.section("cache")["store"] else 3)
     work.update({Pass("read"): looked * n + kinds * columns * 5, Pass("panel"): kinds * columns * 6})
     sketches = 4 * n * features["dimension"]
-    pixels = 4 * n * 3 * study.section("prepare")["side"] ** 2 * (3 if "pixel" in c["methods"] else min(looked, 1))
-    held += sketched * sketches + (5 * sketches if projections else 0) + pixels
+    pixels = 3 * 4 * 1024 * 3 * study.section("prepare")["side"] ** 2 * min(looked, 1)  # of a part of the images
+    held = sketched * sketches + (5 * sketches if projections else 0) + pixels
     return Stage(stage, model, work, SCORE * columns * count * n, 0 if known else sketched * sketches, held)
 
 
@@ -229,6 +242,7 @@ def removals(study: Study) -> list[Removal]:
     rows = {name: [q for q, kind in enumerate(kinds) if kind in group] for name, group in c["groups"].items()}
     right = np.arange(n) < sum(kind in c["signal"] for kind in kinds)
     found = [Removal("none", 0, 0, s, ()) for s in dict.fromkeys([seed, *c["seeds"], *c["half_seeds"], *c["floors"]])]
+    rows = rows or {f"query {q}": [q] for q in range(len(kinds))}
     found += right_sets(range(n), right, c["signal_draws"], seed) if right.any() else []
     if c["methods"] and kinds:
         scores = {method: stream(seed, "plan", method).random((len(kinds), n)) for method in c["methods"]}
@@ -247,7 +261,7 @@ def retrain(study: Study) -> Stage:
     work.update({key: len(models) * rows for key, rows in sampled(count, study.section("generate")["steps"]).items()})
     answered, weights = 4 * count * (1 + prod(s.latent)), len(models) * 4 * s.unet
     disk = len(asked) * (answered + study.trained + TABLE) + 3 * HEADER
-    return Stage("retrain", work=work, disk=disk, scratch=weights + len(models) * answered, held=weights)
+    return Stage("retrain", work=work, disk=disk, scratch=weights + len(models) * answered, held=4 * 4 * s.unet + len(models) * answered)
 
 
 def evaluate(study: Study) -> Stage:
@@ -260,7 +274,7 @@ def evaluate(study: Study) -> Stage:
 
 def customize(study: Study, model: str) -> Stage:
     c, s, number = study.section("customize"), study.sizes, study.sizes.exemplars[model]
-    work, held = study.loaded()
+    work: Counter = Counter()
     shown, steps = min(number, 8), c["sampler"]["steps"]
     work.update({Pass("prepare", 1, (1, "float16")): number, Pass("read"): number, Pass("panel"): number + shown})
     work.update({**sampled(shown, steps), **decoded(shown)})
@@ -269,7 +283,7 @@ def customize(study: Study, model: str) -> Stage:
         work.update({Pass("customize", c["batch_size"] * groups, (groups,)): c["steps"] * c["batch_size"] * groups})
         work.update(sampled(c["prior"], steps))
     learned = sum(map(prod, s.shapes["cross-attn-kv"].values())) + s.width
-    return Stage("customize", model, work, 4 * learned + study.prepared(number, 1, "float16"), held=held)
+    return Stage("customize", model, work, 4 * learned + study.prepared(number, 1, "float16"))
 
 
 def exemplars(study: Study) -> Stage:
@@ -286,7 +300,7 @@ def report(study: Study) -> Stage:
 def stages(study: Study) -> list[Stage]:
     """Every stage, those of customized models once for each. A model that came trained has no recipe by which to train it again:
     nothing is then retrained or evaluated. Raises KeyError for a section, parameter or method that is missing."""
-    once = [components, prepare, train, generate, cache, tune, unlearn, influence, compare]
+    once = [components, prepare, train, generate, cache, tune, unlearn, localize, influence, compare]
     once += [] if study.params["train"]["source"] else [retrain, evaluate]
     models = [make(study, model) for make in (customize, generate, cache, unlearn, compare) for model in study.params["common"]["models"]]
     return [make(study) for make in once] + models + [exemplars(study), report(study)]

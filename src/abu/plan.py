@@ -126,12 +126,9 @@ class Study:
         arrays = images * (4 * s.flips * prod(s.latent) + self.text_bytes(captions, states)) + 4 * s.tokens * s.width
         return arrays + 3 * HEADER + images * TABLE
 
-    def loaded(self, model: str = "", copies: int = 1) -> tuple[Counter, int]:
-        """Latents and token states of what ``scored`` says, in memory: passes (captions that are not kept are encoded, all at once)
-        and bytes. ``copies`` of the token states."""
-        (n, captions), s, live = self.scored(model), self.sizes, self.sizes.states == "on-the-fly"
-        work = Counter({Pass("text", near(n * captions)): copies * n * captions} if live else {})
-        return work, n * (4 * s.flips * prod(s.latent) + copies * self.text_bytes(captions, "float32" if live else s.states))
+    def read(self, captions: float) -> Counter:
+        """Passes of so many captions that are read: where their token states are not kept they are encoded, whenever they are read."""
+        return Counter({Pass("text", 64): captions} if self.sizes.states == "on-the-fly" else {})
 
 
 def predict(stage: Stage, rates: dict[Pass, Rate], sizes: Sizes, start: tuple[float, float], gpu: bool) -> dict[str, float]:

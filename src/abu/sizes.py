@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
@@ -15,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from abu.data import load_captions, load_exemplars
 from abu.models import SELECTIONS, Components
 from abu.published import exemplars, model_name, read_tasks, tasks_of
+from abu.readers import read_array
 
 EXEMPLARS = 8  # of a customized model whose pictures are not here to be counted
 
@@ -75,7 +75,7 @@ def latent_shape(vae: AutoencoderKL, side: int) -> tuple[int, int, int]:
 
 def unet_config(train: dict, latent: tuple[int, int, int], width: int) -> dict:
     """Config of the U-Net that section ``train`` trains or loads. Raises ValueError for a source that cannot be read."""
-    if not train["source"]:
+    if not train["source"] or Path(train["source"]).is_file():  # released weights of train.unet
         return {**train["unet"], "sample_size": latent[-1], "in_channels": latent[0], "out_channels": latent[0], "cross_attention_dim": width}
     try:
         return dict(UNet2DConditionModel.load_config(train["source"], subfolder="unet"))
@@ -90,11 +90,13 @@ def count_images(prepare: dict, images: int | None, captions: int | None) -> tup
         raise ValueError(f"plan.images is {images}, plan.captions {captions}; expected both, or neither to count them in the data")
     if images is not None:
         return images, captions, 2, prepare["token_states"], None
+    data = Path(prepare["annotations"]), Path(prepare["images"]), prepare["keep"]
     try:
         if prepare["latents"]:
-            x, states = (np.load(prepare[name], mmap_mode="r") for name in ("latents", "annotations"))
-            return len(states), states.shape[1] if states.ndim == 4 else 1, len(x) // len(states), str(states.dtype), None
-        records = load_captions(Path(prepare["annotations"]), Path(prepare["images"]), prepare["keep"])
+            x, states = (read_array(Path(prepare[name]), "r") for name in ("latents", "texts" if prepare["texts"] else "annotations"))
+            n = len(load_captions(*data)) if prepare["texts"] else len(states)
+            return n, len(states) // n * (states.shape[1] if states.ndim == 4 else 1), len(x) // n, str(states.dtype), None
+        records = load_captions(*data)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; to plan before the data is there, give plan.images and plan.captions") from error
     return len(records), min(len(record.captions) for record in records), 2, prepare["token_states"], records[0].path

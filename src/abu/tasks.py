@@ -48,7 +48,8 @@ def run_tasks(
     function: Callable[..., torch.Tensor], shared, tasks: dict[str, tuple], folder: Path, engine: str = "process",
     address: str | None = None, cpus: int = 1, gpus: float = 0.0, retries: int = 3, hours: float | None = None, progress: str = "",
 ) -> dict[str, Result]:
-    """``function(shared, *arguments)`` of each named task, in the order of ``tasks``; values are tensors.
+    """``function(shared, *arguments)`` of each named task, in the order of ``tasks``; values are tensors. An argument that is the
+    ``Result`` of another task is read when its task is begun.
 
     ``engine``: ``process``, one after the other here; ``ray``, as many at once as the cluster at ``address`` (None: a
     local one) has room for, each with ``cpus`` threads and ``gpus`` accelerators (a fraction shares one). ``shared`` is
@@ -76,10 +77,15 @@ def timed(function: Callable, shared, arguments: tuple) -> tuple[torch.Tensor, f
     return function(shared, *arguments), time.perf_counter() - start
 
 
+def given(arguments: tuple) -> tuple:
+    """Arguments with results of other tasks read."""
+    return tuple(a.value if isinstance(a, Result) else a for a in arguments)
+
+
 def here(function: Callable, shared, tasks: dict[str, tuple]) -> Iterator[tuple[str, torch.Tensor, float]]:
     """Run tasks one after the other in this process."""
     for name, arguments in tasks.items():
-        yield name, *timed(function, shared, arguments)
+        yield name, *timed(function, shared, given(arguments))
 
 
 def on_ray(
@@ -101,7 +107,7 @@ def on_ray(
 
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(work)
     sent = ray.put(shared)
-    pending = {remote.remote(sent, arguments): name for name, arguments in tasks.items()}
+    pending = {remote.remote(sent, given(arguments)): name for name, arguments in tasks.items()}
     try:
         while pending:
             [done], _ = ray.wait(list(pending), num_returns=1)
