@@ -25,7 +25,7 @@ class Attributed:
     """A trained model, its attributed weights, and the training images to which they are attributed.
 
     ``latents``: [N, F, c, h, w] (image and, where F = 2, mirror image); ``texts``: [N, C, L, D]. Raises ValueError for timesteps
-    outside the scheduler's, a batch without a row, more captions than there are.
+    outside the scheduler's, or a batch or captions below 1.
     """
 
     unet: torch.nn.Module
@@ -48,8 +48,6 @@ class Attributed:
     def __post_init__(self):
         check_timesteps(self.scheduler, self.timesteps)
         check_counts(batch_size=self.batch_size, captions=self.captions)
-        if self.captions > self.texts.shape[1]:
-            raise ValueError(f"captions is {self.captions}; the images have {self.texts.shape[1]} each")
 
     def model(self) -> torch.nn.Module:
         """The model, on the device of whoever runs the task."""
@@ -82,7 +80,8 @@ def read_cache(folder: Path, manifest: dict, mmap_mode: str | None = None, name:
     cache's ``manifest``, FloatingPointError for losses that are not finite."""
     path = folder / f"{name}.npy"
     array = read_array(path, mmap_mode)
-    shape = (len(manifest["ids"]), 1 + manifest["flips"], 1 if manifest["spread"] else manifest["captions"], len(manifest["timesteps"]))
+    captions = array.shape[2:3]  # those of a customized model are as many as an exemplar has
+    shape = (len(manifest["ids"]), 1 + manifest["flips"], *captions, len(manifest["timesteps"]))
     shape += (1 + manifest["cotangents"], manifest["store"]) if name == "store" else ()
     if array.shape != shape:
         raise ValueError(f"{path} has the shape {array.shape}; its manifest says {shape}")

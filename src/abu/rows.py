@@ -52,6 +52,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.at)
 
+    __iter__ = None  # rows are not read one by one
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """Everything, read."""
+        return torch.stack([self[:, column] for column in range(self.columns)], 1).numpy().astype(dtype or np.float32)
+
     def __getitem__(self, index) -> "Tensor | Rows":
         rows, column = index if isinstance(index, tuple) else (index, slice(None))
         if not isinstance(column, slice):

@@ -21,27 +21,23 @@ ENGINES = ("process", "ray")
 
 @dataclass(frozen=True)
 class Result:
-    """What a task returned and the seconds that it took when it ran, read from its file whenever asked for.
-
-    Raises ValueError for a file that holds no finished task.
-    """
+    """What a task returned, read from its file whenever asked for, and the seconds that it took when it ran."""
 
     path: Path
-
-    def read(self, name: str) -> np.ndarray:
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                return arrays[name]
-        except (BadZipFile, EOFError, KeyError, ValueError) as error:
-            raise ValueError(f"{self.path} holds no finished task ({error}): delete it, and it is run again") from error
+    seconds: float
 
     @property
     def value(self) -> torch.Tensor:
-        return torch.from_numpy(self.read("value"))
+        return torch.from_numpy(read(self.path, "value"))
 
-    @property
-    def seconds(self) -> float:
-        return float(self.read("seconds"))
+
+def read(path: Path, name: str) -> np.ndarray:
+    """Part of a finished task; raises ValueError for a file that holds none."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[name]
+    except (AttributeError, BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} holds no finished task ({error}): delete it, and it is run again") from error
 
 
 def run_tasks(
@@ -69,7 +65,7 @@ def run_tasks(
         if time.monotonic() > end:
             run.close()
             break
-    return {name: Result(path) for name in tasks if (path := folder / f"{name}.npz").exists()}
+    return {name: Result(path, float(read(path, "seconds"))) for name in tasks if (path := folder / f"{name}.npz").exists()}
 
 
 def timed(function: Callable, shared, arguments: tuple) -> tuple[torch.Tensor, float]:
