@@ -290,6 +290,14 @@ def test_speed_flops_and_memory_of_a_pass_done_by_hand(params, monkeypatch):
     assert asked[:8] == [1, 4, 8, 1, 2, 4, 8, 16] and max(asked) == 32
 
 
+def test_speed_at_a_batch_that_was_not_reached_follows_a_line():
+    step = lambda n: (n, (80 + 10 * n) / n)  # 80 for a step, 10 a row
+    assert calibrate.seconds_at(32, [step(1), step(2), step(4)]) == pytest.approx((80 + 320) / 32)
+    assert calibrate.seconds_at(4, [step(1), (4, 5.0), (4, 9.0), (4, 6.0)]) == 6.0
+    assert calibrate.seconds_at(32, [(2, 3.0)]) == 3.0
+    assert calibrate.seconds_at(32, [(1, 3.0), (2, 1.0)]) == 1.0  # noise: two in less time than one
+
+
 def test_tensors_are_counted_while_they_live():
     outside = torch.ones(1000)
     with calibrate.Alive() as alive:

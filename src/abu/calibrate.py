@@ -258,8 +258,8 @@ RUNS: dict[str, Callable[..., Run]] = {  # by kind of pass; called with a bench,
 
 
 def calibrate(bench: Bench, asked: Pass, seconds: float) -> Rate:
-    """What a unit of a pass costs. Units at once double up to the pass's batch, while ``seconds`` and the memory allow it; the speed
-    is the median at the largest number. FLOPs are those of matrix products and convolutions, those of attention included."""
+    """What a unit of a pass costs. Units at once double up to the pass's batch, while ``seconds`` and the memory allow it. FLOPs are
+    those of matrix products and convolutions, those of attention included."""
     run = RUNS[asked.kind](bench, asked.batch, *asked.options)
     with torch.compiler.set_stance("force_eager"):
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the counter does not know the CPU's own attention
@@ -278,7 +278,18 @@ def calibrate(bench: Bench, asked: Pass, seconds: float) -> Rate:
             break
         n = min(2 * n, asked.batch) if growing else n
     flops = 1e9 if asked.kind == "solve" else counter.get_total_flops() / units
-    return Rate(flops, float(np.median([rate for count, rate in found if count == n])), fixed, each)
+    return Rate(flops, seconds_at(asked.batch, found), fixed, each)
+
+
+def seconds_at(batch: int, found: list[tuple[int, float]]) -> float:
+    """Seconds of a unit where ``batch`` go at once, from pairs (units at once, seconds of one): the median at the largest number, or,
+    where that is no full batch, the straight line through the seconds of whole batches."""
+    last = max(n for n, _ in found)
+    median = float(np.median([seconds for n, seconds in found if n == last]))
+    if last >= batch or last == min(n for n, _ in found):
+        return median
+    slope, start = np.polyfit([n for n, _ in found], [n * seconds for n, seconds in found], 1)
+    return min(median, float(slope + start / batch)) if slope > 0 < start else median
 
 
 class Alive(TorchDispatchMode):
