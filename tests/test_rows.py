@@ -91,3 +91,10 @@ def test_losses_from_disk_are_the_same_to_the_bit(tmp_path, unet, scheduler, dat
     latents, texts = data
     lazy = stored(tmp_path / "x.npy", latents), stored(tmp_path / "c.npy", texts)
     assert torch.equal(loss_table(unet, scheduler, *lazy, IDS, TIMESTEPS, 3, 7), loss_table(unet, scheduler, latents, texts, IDS, TIMESTEPS, 3, 7))
+
+
+def test_rows_are_no_sequence(two) -> None:
+    lazy, values = two
+    assert np.array_equal(np.asarray(lazy), values), "not the empty array that numpy makes of a sequence without a first element"
+    with pytest.raises(TypeError, match="not iterable"):
+        list(zip(lazy, range(6)))
