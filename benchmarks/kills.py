@@ -131,25 +131,28 @@ def main(count: int, until: list[str]) -> bool:
             params.write_text(params.read_text().replace("threads: 0", "threads: 1", 1))
         began, _ = repro(alone, until)
         print({stage: round(t) for stage, t in began.items()}, flush=True)
-        rows = []
-        for number, moment in enumerate(moments(began, count), 1):
-            seen, interrupted, by_hand = resumed(killed, until, moment, list(began))
-            *_, stage = [name for name in seen if name != "end"]
-            row = {"kill": number, "seconds": seen["end"], "stage": stage, "in the stage": seen["end"] - seen[stage], "interrupted": interrupted, "by hand": by_hand}
-            rows.append(row)
-            print(row, flush=True)
+        rows, anew = [], []
+        while len(rows) < count:
+            for moment in moments(began, count - len(rows)):
+                seen, interrupted, by_hand = resumed(killed, [*anew, *until], moment, list(began))
+                if not interrupted:  # all was done before the moment came: the remaining kills go into a run of everything anew
+                    anew = ["--force"]
+                    break
+                *_, stage = [name for name in seen if name != "end"]
+                row = {"kill": len(rows) + 1, "seconds": seen["end"], "stage": stage, "in the stage": seen["end"] - seen[stage], "interrupted": interrupted, "by hand": by_hand}
+                rows, anew = [*rows, row], []
+                print(row, flush=True)
         seen, _, by_hand = resumed(killed, until)
         expected, found = contents(alone), contents(killed)
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         bad = differing + corrupt(killed) + [name for name in expected if Path(name).name.startswith(".")]
-        landed = sum(bool(row["interrupted"]) for row in rows)
-        verdict = f"{landed} kills, {len(expected)} files: " + (f"these differ: {bad}" if bad else "the same bytes")
+        verdict = f"{count} kills, {len(expected)} files: " + (f"these differ: {bad}" if bad else "the same bytes")
         rows.append({"kill": "alone", "seconds": began["end"]})
         rows.append({"kill": "killed", "seconds": sum(row["seconds"] for row in rows[:-1]) + seen["end"], "stage": verdict, "by hand": by_hand})
         print(verdict)
         if not until:
             pd.DataFrame(rows).round(1).to_csv(ROOT / "benchmarks/kills.csv", index=False)
-        return not bad and landed == count
+        return not bad
 
 
 if __name__ == "__main__":

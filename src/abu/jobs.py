@@ -80,8 +80,7 @@ def read_cache(folder: Path, manifest: dict, mmap_mode: str | None = None, name:
     cache's ``manifest``, FloatingPointError for losses that are not finite."""
     path = folder / f"{name}.npy"
     array = read_array(path, mmap_mode)
-    captions = array.shape[2:3]  # those of a customized model are as many as an exemplar has
-    shape = (len(manifest["ids"]), 1 + manifest["flips"], *captions, len(manifest["timesteps"]))
+    shape = (len(manifest["ids"]), *array.shape[1:3], len(manifest["timesteps"]))  # flips and captions: as many as the images have
     shape += (1 + manifest["cotangents"], manifest["store"]) if name == "store" else ()
     if array.shape != shape:
         raise ValueError(f"{path} has the shape {array.shape}; its manifest says {shape}")
