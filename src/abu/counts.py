@@ -208,7 +208,8 @@ def compare(study: Study, model: str = "") -> Stage:
     features, settings = c["features"] or as_tuned, c["settings"] or {}
     known = not model and features == as_tuned
     work, held = study.loaded(model)
-    found, sketched = feature_work(c["methods"], features, 0 if known else n, count, study.section("generate-customized" if model else "generate")["steps"])
+    steps = study.section("generate-customized" if model else "generate")["steps"]
+    found, sketched = feature_work(c["methods"], features, 0 if known else n, count, steps)
     work.update(found)
     projections = [settings.get(m, {}).get("projection", features["dimension"]) for m in c["methods"] if METHODS[m][2]]
     work[Pass("solve")] += sum(solve_gflop(n, count, projection) for projection in projections)
