@@ -248,7 +248,11 @@ def test_captions_on_the_fly_are_encoded_by_every_stage_that_holds_images(study)
     live = replace(study, sizes=replace(study.sizes, states="on-the-fly"))
     encoded = {stage.name for stage in counts.stages(live) if stage.units["text"]}
     assert {"train", "cache", "tune", "unlearn", "retrain", "compare-customized"} < encoded and not encoded & {"components", "evaluate", "report"}
-    assert counts.cache(live).units["text"] == 10 * 5 and counts.cache(live, "panda").units["text"] == 12
+    assert counts.cache(live).units["text"] == 10 * 5 and counts.cache(live, "panda").units["text"] == 10 * 5 + 2
+    states = 24 * 128 * 4
+    latents = 2 * 4 * 16 * 16 * 4
+    assert live.loaded()[1] == 10 * (latents + 5 * states)
+    assert live.loaded("panda")[1] == live.loaded()[1] + 12 * (latents + states)
 
 
 def bench(params: dict) -> calibrate.Bench:

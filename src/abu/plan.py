@@ -127,11 +127,13 @@ class Study:
         return arrays + 3 * HEADER + images * TABLE
 
     def loaded(self, model: str = "", copies: int = 1) -> tuple[Counter, int]:
-        """Latents and token states of what ``scored`` says, in memory: passes (captions that are not kept are encoded, all at once)
-        and bytes. ``copies`` of the token states."""
-        (n, captions), s, live = self.scored(model), self.sizes, self.sizes.states == "on-the-fly"
-        work = Counter({Pass("text", near(n * captions)): copies * n * captions} if live else {})
-        return work, n * (4 * s.flips * prod(s.latent) + copies * self.text_bytes(captions, "float32" if live else s.states))
+        """Latents and token states of the images in memory, as ``abu.system.load_system`` takes them: passes (captions that are not kept
+        are encoded, all at once) and bytes. ``copies`` of the token states; a customized model's are joined anew with its exemplars."""
+        (n, captions), s, live = self.scored(), self.sizes, self.sizes.states == "on-the-fly"
+        joined, own = (self.scored(model)[0], s.exemplars[model]) if model else (0, 0)
+        work = Counter({Pass("text", near(n * captions)): copies * n * captions + own} if live else {})
+        texts = self.text_bytes(copies * n * captions + joined, "float32" if live else s.states)
+        return work, (n + joined) * 4 * s.flips * prod(s.latent) + texts
 
 
 def predict(stage: Stage, rates: dict[Pass, Rate], sizes: Sizes, start: tuple[float, float], gpu: bool) -> dict[str, float]:
