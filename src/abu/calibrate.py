@@ -93,8 +93,8 @@ def losses(bench: Bench, batch: int, share: int) -> Run:
 def sampling(bench: Bench, batch: int) -> Run:
     def run(rows: int):
         n = max(1, rows // 2)
-        arguments = (bench.components.scheduler, bench.normal(n, *bench.text), bench.normal(*bench.text), [(i,) for i in range(n)], bench.latent, 1)
-        return 2 * n, timed(sample, bench.unet, arguments)[1]
+        texts, names = (bench.normal(n, *bench.text), bench.normal(*bench.text)), [(i,) for i in range(n)]
+        return 2 * n, timed(sample, bench.unet, (bench.components.scheduler, *texts, names, bench.latent, 1))[1]
 
     return run
 
@@ -172,7 +172,7 @@ def features(bench: Bench, batch: int, selection: str, dimension: int) -> Run:
     def run(rows: int):
         n = max(1, rows // batch)
         select_weights(bench.unet, selection)
-        arguments = ("loss", bench.normal(n, *bench.latent), bench.normal(n, *bench.text), [(i,) for i in range(n)])
+        arguments = ("loss", bench.normal(n, 1, *bench.latent), bench.normal(n, 1, *bench.text), [(i,) for i in range(n)])
         return n * batch, timed(feature_task, {**shared, "unet": bench.unet}, arguments)[1]
 
     return run
@@ -243,7 +243,8 @@ def drawing(bench: Bench, batch: int) -> Run:
     pictures = np.zeros((4, 3, bench.side, bench.side), np.float32)
 
     def draw(rows: int) -> None:
-        figure = strips(pictures[[0] * rows], ["name"] * rows, pictures[None, [0] * 7].repeat(rows, 0), np.ones((rows, 7)), np.ones((rows, 7), bool))
+        shown = pictures[None, [0] * 7].repeat(rows, 0)
+        figure = strips(pictures[[0] * rows], ["name"] * rows, shown, np.ones((rows, 7)), np.ones((rows, 7), bool))
         figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
         plt.close(figure)
 
@@ -264,16 +265,17 @@ def calibrate(bench: Bench, asked: Pass, seconds: float) -> Rate:
     with torch.compiler.set_stance("force_eager"):
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the counter does not know the CPU's own attention
             units, _ = run(1)
-        most = min(asked.batch, max(2 * round(units), 8))
-        (fewer, low), (more, high) = (peak(run, n, bench.device) for n in (max(1, most // 2), most))
-    each = max(0.0, (high - low) / (more - fewer)) if more > fewer else 0.0
+        more = min(asked.batch, max(2 * round(units), 8))
+        fewer = max(1, more // 2)
+        low, high = (peak(run, n, bench.device) for n in (fewer, more))
+    each = max(0.0, (high - low) / max(more - fewer, 1))
     fixed, begin, found, n = low - each * fewer, time.perf_counter(), [], round(units)
     while True:
         start = time.perf_counter()
         done, spent = run(n)
         found.append((n, spent / done))
         end = time.perf_counter()
-        growing = n < asked.batch and fixed + 2 * n * each < free_bytes(bench.device)
+        growing = n < asked.batch and fixed + 2 * n * each < room(bench.device)
         if end - begin + (end - start) * (2 if growing else 1) > seconds:
             break
         n = min(2 * n, asked.batch) if growing else n
@@ -319,20 +321,21 @@ class Alive(TorchDispatchMode):
         self.now -= size
 
 
-def peak(run: Run, units: int, device: torch.device) -> tuple[float, int]:
-    """Units that ran, and bytes of tensors that were alive at once: on CUDA as its allocator counts them, on the CPU without what
-    its libraries take for themselves."""
+def peak(run: Run, units: int, device: torch.device) -> int:
+    """Bytes of tensors that are alive at once: on CUDA as its allocator counts them, on the CPU without what its libraries take."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        return run(units)[0], torch.cuda.max_memory_allocated(device) - before
+        run(units)
+        return torch.cuda.max_memory_allocated(device) - before
     with Alive() as alive:
-        return run(units)[0], alive.peak
+        run(units)
+    return alive.peak
 
 
-def free_bytes(device: torch.device) -> int:
-    """Bytes of memory that may still be taken."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def room(device: torch.device) -> int:
+    """Bytes of memory of the CPU's machine, or those that are free on an accelerator."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def start_up() -> tuple[float, int]:

@@ -221,7 +221,8 @@ def compare(study: Study, model: str = "") -> Stage:
     as_tuned = {name: tuned[name] for name in ("weights", "dimension", "timesteps")}
     features, settings = c["features"] or as_tuned, c["settings"] or {}
     known = not model and features == as_tuned
-    found, sketched = feature_work(c["methods"], features, 0 if known else n, count, study.section("generate-customized" if model else "generate")["steps"])
+    steps = study.section("generate-customized" if model else "generate")["steps"]
+    found, sketched = feature_work(c["methods"], features, 0 if known else n, count, steps)
     work = study.read(0 if known else sketched * n) + found
     projections = [settings.get(m, {}).get("projection", features["dimension"]) for m in c["methods"] if METHODS[m][2]]
     work[Pass("solve")] += sum(solve_gflop(n, count, projection) for projection in projections)

@@ -62,7 +62,8 @@ def blank_components(source: str) -> Blank:
         scheduler = DDIMScheduler.from_pretrained(source, subfolder="scheduler")
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"components.source {source!r} is no folder in diffusers' format, nor a hub name that can be reached: {reason}") from error
+        expected = "a folder in diffusers' format or a hub name that can be reached"
+        raise ValueError(f"components.source is {source!r}; expected {expected}: {reason}") from error
     tokenizer = SimpleNamespace(convert_tokens_to_ids=lambda token: 0)
     return Blank(tokenizer, text.requires_grad_(False).eval(), vae.requires_grad_(False).eval(), scheduler)
 
@@ -76,7 +77,8 @@ def latent_shape(vae: AutoencoderKL, side: int) -> tuple[int, int, int]:
 def unet_config(train: dict, latent: tuple[int, int, int], width: int) -> dict:
     """Config of the U-Net that section ``train`` trains or loads. Raises ValueError for a source that cannot be read."""
     if not train["source"] or Path(train["source"]).is_file():  # released weights of train.unet
-        return {**train["unet"], "sample_size": latent[-1], "in_channels": latent[0], "out_channels": latent[0], "cross_attention_dim": width}
+        channels = {"in_channels": latent[0], "out_channels": latent[0], "cross_attention_dim": width}
+        return {**train["unet"], "sample_size": latent[-1], **channels}
     try:
         return dict(UNet2DConditionModel.load_config(train["source"], subfolder="unet"))
     except OSError as error:
