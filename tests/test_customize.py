@@ -26,6 +26,7 @@ from abu.recovery import best, measure, summarize, words
 from helpers import picture, stable_diffusion, tiny_unet, write_params
 from test_pipeline import dvc, study_in
 
+
 @pytest.fixture(scope="module")
 def components():
     return load_components(ROOT / "data/components")

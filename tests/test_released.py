@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from abu import ROOT
 from abu.cache import Prepared, adopt
 from abu.data import load_captions
 from abu.models import load_components, select_weights
@@ -198,6 +199,16 @@ def test_arrays_of_other_shapes_or_numbers_are_refused(tmp_path, files, componen
         assert not (tmp_path / "out/manifest.json").exists() and not list((tmp_path / "out").glob(".*"))
     with pytest.raises(FileNotFoundError, match="absent.npy is missing"):
         released(tmp_path / "absent.npy", files["texts"], files["records"])
+
+
+def test_a_model_may_have_another_noise_schedule_than_its_autoencoder() -> None:
+    source = ROOT / "data/components"
+    changed = load_components(source, schedule={"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}).scheduler
+    expected = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
+    torch.testing.assert_close(changed.alphas_cumprod.double(), expected, rtol=1e-4, atol=1e-7)
+    assert changed.config.prediction_type == load_components(source).scheduler.config.prediction_type
+    with pytest.raises(KeyError, match="the scheduler has no .'beta_shedule'"):
+        load_components(source, schedule={"beta_shedule": "linear"})
 
 
 def test_pictures_without_captions_are_counted_by_name(tmp_path, files, components) -> None:

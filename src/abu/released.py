@@ -66,7 +66,8 @@ def encoded(latents: Path, texts: Path, count: int) -> tuple[np.ndarray, np.ndar
     Raises ValueError for other shapes or numbers.
     """
     x, states = read_array(latents, "r"), read_array(texts, "r")
-    if x.ndim != 4 or states.ndim not in (3, 4) or len(x) not in (count, 2 * count) or len(states) % count or (states.ndim == 4 and len(states) != count):
+    numbers = count and len(x) in (count, 2 * count) and (len(states) == count or states.ndim == 3 and len(states) % count == 0)
+    if x.ndim != 4 or states.ndim not in (3, 4) or not numbers:
         shapes = f"{len(x)} latents, {len(states)} texts, {count} pictures ({latents.name} {x.shape}, {texts.name} {states.shape})"
         raise ValueError(f"found {shapes}; expected N or 2 N, N or N x captions, N")
     return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), states.reshape(count, -1, *states.shape[-2:])
