@@ -56,13 +56,11 @@ def commands(grid: dict, target: str, known: dict) -> list[list[str]]:
     """
     if target not in STAGES:
         raise ValueError(f"target is {target!r}; expected one of {sorted(STAGES)}")
+    also = JUDGED if target == "evaluate" else {}
     wanted = [row for row in rows(grid) if row.overrides and known.get(row.name(target), {}).get("state", "failed") == "failed"]
-    return [
-        ["exp", "run", "--queue", "--single-item", "--name", row.name(target)]
-        + [part for key, value in (row.overrides | (JUDGED if target == "evaluate" else {})).items() for part in ("-S", f"{key}={json.dumps(value)}")]
-        + STAGES[target]
-        for row in wanted
-    ]
+    changes = lambda row: [part for key, value in (row.overrides | also).items() for part in ("-S", f"{key}={json.dumps(value)}")]
+    queue = ["exp", "run", "--queue", "--single-item", "--name"]
+    return [[*queue, row.name(target), *changes(row), *STAGES[target]] for row in wanted]
 
 
 def experiments(shown: list[dict]) -> dict[str, dict]:
