@@ -161,6 +161,8 @@ PHOTOS = {  # all that the test changes of tests/params.yaml: the model comes fr
     "prepare": {"annotations": "external/photos/captions.json", "images": "external/photos/images", "keep": {}, "side": 32},
     "train": {"source": "external/sd2"},
     "generate": {"prompts": {"tuning": ["photo 1"], "plain": ["photo 2", "photo 5"], "uncaptioned": [""]}, "steps": 3},
+    "unlearn": {"regions": {"photo 2": [0, 0, 0.5, 1]}},
+    "localize": {"pairs": [["photo 2", "photo 5"]]},
     "compare": {"clip": "data/components/clip"},
     "evaluate": {"clip": "data/components/clip"},
     "customize": {"root": "external/photos"},
