@@ -18,7 +18,7 @@ from diffusers import UNet2DConditionModel
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
-from abu import calibrate, counts
+from abu import calibrate, counts, footprint
 from abu.baselines import METHODS
 from abu.cache import Prepared, prepare, write_array, write_parts
 from abu.costs import MEASURED, STAGE, STAGES, read, record
@@ -304,7 +304,7 @@ def test_speed_at_a_batch_that_was_not_reached_follows_a_line():
 
 def test_tensors_are_counted_while_they_live():
     outside = torch.ones(1000)
-    with calibrate.Alive() as alive:
+    with footprint.Alive() as alive:
         a = outside + 1
         b = a.reshape(10, 100) + 1  # a view takes nothing
         assert alive.now == alive.peak == 8000

@@ -37,7 +37,7 @@ HEADER = 128
 
 
 class Pass(NamedTuple):
-    """``batch`` units go at once; ``options`` are those of the kind's function in ``abu.calibrate.RUNS``."""
+    """``batch`` units go at once; ``options`` are those of the kind's function in ``abu.passes.RUNS``."""
 
     kind: str
     batch: int = 1
