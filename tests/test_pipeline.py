@@ -133,12 +133,12 @@ def test_edit_under_unlearn_reruns_it_and_its_followers_only(study: Path) -> Non
     text = (study / "params.yaml").read_text()
     (study / "params.yaml").write_text(text.replace("  relative_norm: null", "  relative_norm: 0.3"))
     try:
-        assert set(json.loads(dvc(study, "status --json"))) == {"unlearn", "unlearn-customized@panda"}
+        assert set(json.loads(dvc(study, "status --json"))) == {"unlearn", "localize", "unlearn-customized@panda"}
         output = dvc(study, "repro")
     finally:
         (study / "params.yaml").write_text(text)
     ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-    followers = {"unlearn", "influence", "compare", "retrain", "evaluate", "report"}
+    followers = {"unlearn", "localize", "influence", "compare", "retrain", "evaluate", "report"}
     assert set(ran) == followers | {"unlearn-customized@panda"}, "its own section overrides the edit: nothing follows from that"
 
 
