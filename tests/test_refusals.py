@@ -231,6 +231,7 @@ ROWS: dict[str, tuple[Callable, type[Exception], str]] = {
     "a side that the autoencoder does not divide": (asked("prepare", side=66), ValueError, "side is 66; expected a multiple of 4"),
     "token states of another type": (asked("prepare", token_states="float8"), ValueError, "'float8'; expected float16, float32 or on-the-fly"),
     "a device that is not there": (asked("prepare", device="cuda:77"), RuntimeError, "device 'cuda:77' is not there"),
+    "published token states without latents": (asked("prepare", texts="texts.npy"), ValueError, "prepare.texts is texts.npy, prepare.latents none"),
     # what prepare left
     "a manifest of other images": (spoilt("prepare/manifest.json", edited(ids=[1, 2]), "train"), ValueError, "list different images"),
     "a manifest without ids": (spoilt("prepare/manifest.json", text("{}"), "train"), ValueError, "manifest.json lacks .'ids', 'latents'"),
@@ -283,6 +284,7 @@ ROWS: dict[str, tuple[Callable, type[Exception], str]] = {
     "more captions than there are": (asked("cache", captions=9), ValueError, "captions is 9; the images have 5 each"),
     "no caption": (asked("cache", captions=0), ValueError, "captions is 0"),
     "rows of nothing": (asked("cache", batch_size=0), ValueError, "batch_size is 0"),
+    "released Fisher information for EK-FAC": (asked("cache", fisher="fisher.pt"), ValueError, "cache.fisher is fisher.pt: a diagonal alone"),
     "an unknown engine": (asked("cache", engine="spark"), ValueError, "engine is 'spark'; expected one of"),
     "an unknown precision": (asked("cache", precision="fp8"), ValueError, "precision is 'fp8'; expected one of"),
     "EK-FAC of convolutions": (asked("cache", weights="all", store=0), TypeError, "is not the weight of a Linear layer"),
