@@ -213,7 +213,7 @@ def test_features_count_rows(study, config, rows, tmp_path, monkeypatch):
     units = counts.tune(study).units
     assert counted(rows, run) == units["features"] + units["sample"]
     sketched = [evidence.found[name][1] for name in ("loss gradients", "square gradients", "mean gradients")]
-    assert sum(4 * images.numel() for images in sketched) == counts.tune(study).scratch - 4 * 2 * 10 * 2 * 2  # two moves, flips, captions
+    assert sum(images.nbytes for images in sketched) == counts.tune(study).scratch - 4 * 2 * 10 * 2 * 2  # two moves, flips, captions
 
 
 def test_compare_takes_features_that_tune_kept(params, study):

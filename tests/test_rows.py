@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from abu.baselines import distance, kernel
+from abu.baselines import cosine, distance, dot, kernel
 from abu.losses import loss_table
 from abu.noise import normals
 from abu.rows import Parts, Rows, Stored, column, in_parts, some, stack
@@ -79,12 +79,19 @@ def test_parts_are_made_when_walked_through_and_again() -> None:
     assert some(10, 4).tolist() == [0, 3, 6, 9] and some(3, 9).tolist() == [0, 1, 2]
 
 
-def test_kernel_by_parts_equals_one_solution() -> None:
-    x, q = (normals((64,), [(name, i) for i in range(n)]) for name, n in (("x", 2500), ("q", 3)))  # three parts
-    scores, leverage = kernel((q, x), 0.1, 64)
+def test_methods_by_parts_equal_one_matrix() -> None:
+    x, q = (normals((64,), [(name, i) for i in range(n)]) for name, n in (("x", 2500), ("q", 3)))
     square = x.double().T @ x.double() + 0.1 * x.double().square().sum(1).mean() * torch.eye(64, dtype=torch.float64)
-    torch.testing.assert_close(scores, q.double() @ torch.linalg.inv(square) @ x.double().T)
-    torch.testing.assert_close(leverage, (x.double() @ torch.linalg.inv(square) * x.double()).sum(1))
+    expected = q.double() @ torch.linalg.inv(square) @ x.double().T
+    leverages = (x.double() @ torch.linalg.inv(square) * x.double()).sum(1)
+    for images in (x, Parts(lambda first, last: x[first:last], 2500, 64)):
+        scores, leverage = kernel((q, images), 0.1, 64)
+        torch.testing.assert_close(scores, expected)
+        torch.testing.assert_close(leverage, leverages)
+        torch.testing.assert_close(dot((q, images)), q.double() @ x.double().T)
+        torch.testing.assert_close(cosine((q, images)), torch.cosine_similarity(q.double()[:, None], x.double()[None], dim=2))
+    few = Parts(lambda first, last: x[first:last], 50, 7)
+    torch.testing.assert_close(kernel((q, few), 0.1, 64)[0], kernel((q, x[:50]), 0.1, 64)[0], rtol=0, atol=0)
 
 
 def test_losses_from_disk_are_the_same_to_the_bit(tmp_path, unet, scheduler, data) -> None:  # noqa: F811

@@ -27,14 +27,14 @@ def distance(pair: Pair) -> Tensor:
 def cosine(pair: Pair) -> Tensor:
     """``<x_q, x_z> / (|x_q| |x_z|)`` of embeddings or gradients. Where the images have several vectors each, [N, C, D],
     the nearest counts."""
-    q, x = (normalize(part.double(), dim=-1) for part in pair)
-    return torch.einsum("qd,ncd->qnc", q, x.reshape(len(x), -1, q.shape[-1])).amax(2)
+    q = normalize(pair[0].double(), dim=-1)
+    parts = (normalize(part.double(), dim=-1).reshape(len(part), -1, q.shape[-1]) for part in in_parts(pair[1]))
+    return torch.cat([torch.einsum("qd,ncd->qnc", q, x).amax(2) for x in parts], 1)
 
 
 def dot(pair: Pair) -> Tensor:
     """``<grad L(q), grad L(z)>`` (TracIn with the last checkpoint alone, arXiv 2002.08484)."""
-    q, x = (part.double() for part in pair)
-    return q @ x.T
+    return torch.cat([pair[0].double() @ part.double().T for part in in_parts(pair[1])], 1)
 
 
 def chance(names: list[str], ids: list[int], seed: int) -> Tensor:
@@ -46,22 +46,27 @@ def kernel(pair: Pair, ridge: float, projection: int) -> tuple[Tensor, Tensor]:
     """``phi(q)^T (Phi^T Phi + lambda I)^-1 phi(z)`` [Q, N], and the leverages of the training images [N].
 
     ``lambda = ridge * mean_z |phi(z)|^2``, so that ``ridge`` has no unit; solved in the smaller of N and ``projection``
-    dimensions (``(Phi^T Phi + lambda)^-1 Phi^T = Phi^T (Phi Phi^T + lambda)^-1``). Raises ValueError unless ridge > 0.
+    dimensions (``(Phi^T Phi + lambda)^-1 Phi^T = Phi^T (Phi Phi^T + lambda)^-1``), of which two square matrices are held.
+    Raises ValueError unless ridge > 0.
     """
     if not ridge > 0:
         raise ValueError(f"ridge is {ridge}; expected a number above 0")
-    q, x = (fold(part, projection) for part in pair)
-    q, lam = q.double(), ridge * x.double().square().sum(1).mean()
-    if len(x) <= projection:
-        x = x.double()
+    q = fold(pair[0], projection).double()
+    walk = lambda: (fold(part, projection).double() for part in in_parts(pair[1]))
+    lengths = torch.cat([part.square().sum(1) for part in walk()])
+    lam = ridge * lengths.mean()
+    if len(lengths) <= projection:
+        x = torch.cat(list(walk()))
         gram = x @ x.T
         solved = torch.linalg.solve(gram + lam * torch.eye(len(x), dtype=x.dtype), gram)  # (K + lambda)^-1 K
         return torch.linalg.solve(gram + lam * torch.eye(len(x), dtype=x.dtype), x @ q.T).T, solved.diagonal()
-    square = lam * torch.eye(projection, dtype=q.dtype) + sum(part.double().T @ part.double() for part in in_parts(x))
-    found = []
-    for part in in_parts(x):
-        solved = torch.linalg.solve(square, part.double().T)  # [p, n]
-        found.append(torch.cat([q @ solved, (part.double().T * solved).sum(0, keepdim=True)]))
+    square = lam * torch.eye(projection, dtype=q.dtype)
+    for part in walk():
+        square.addmm_(part.T, part)
+    factor, found = torch.linalg.cholesky(square), []
+    for part in walk():
+        solved = torch.cholesky_solve(part.T, factor)  # [p, n]
+        found.append(torch.cat([q @ solved, (part.T * solved).sum(0, keepdim=True)]))
     scores = torch.cat(found, 1)
     return scores[:-1], scores[-1]
 

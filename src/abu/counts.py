@@ -65,9 +65,14 @@ def decoded(pictures: int) -> dict[Pass, int]:
 def solve_gflop(n: int, queries: int, projection: int) -> float:
     """GFLOP of ``abu.baselines.kernel``: a Gram matrix in the smaller dimension, systems solved in it, a product with the queries."""
     m = min(n, projection)
-    factor = 2 / 3 * m**3
-    solved = 2 * factor + 2 * m**3 + 2 * m**2 * queries if n <= projection else factor + 2 * m**2 * n
+    solved = 4 / 3 * m**3 + 2 * m**3 + 2 * m**2 * queries if n <= projection else m**3 / 3 + 2 * m**2 * n
     return (2 * m * n * projection + solved + 2 * queries * n * projection) / 1e9
+
+
+def solve_bytes(n: int, projection: int) -> int:
+    """Held by ``abu.baselines.kernel``: square matrices of the smaller dimension, and the features where they are fewer than that."""
+    m = min(n, projection)
+    return 8 * (4 * m * m + (n * projection if n <= projection else 0))
 
 
 def feature_work(methods: list[str], features: dict, images: int, queries: int, steps: int) -> tuple[Counter, int]:
@@ -159,7 +164,7 @@ def tune(study: Study) -> Stage:
         work[gradient(c, cached)] += count * len(cached["timesteps"]) * c["gradient_draws"]
         work[answers(cached, captions, count)] += n * len(c["plus_damping"])
     sketches, tables = 4 * n * c["dimension"], 4 * tried * table_rows(part, n, captions)
-    return Stage("tune", work=work, disk=5e3, scratch=kinds * sketches + tables, held=(kinds + 5) * sketches + tables)
+    return Stage("tune", work=work, disk=5e3, scratch=kinds * sketches + tables, held=max(solve_bytes(n, p) for p in c["projection"]) + tables)
 
 
 def unlearn(study: Study, model: str = "") -> Stage:
@@ -231,7 +236,7 @@ def compare(study: Study, model: str = "") -> Stage:
     work.update({Pass("read"): looked * n + kinds * columns * 5, Pass("panel"): kinds * columns * 6})
     sketches = 4 * n * features["dimension"]
     pixels = 3 * 4 * 1024 * 3 * study.section("prepare")["side"] ** 2 * min(looked, 1)  # of a part of the images
-    held = sketched * sketches + (5 * sketches if projections else 0) + pixels
+    held = max((solve_bytes(n, projection) for projection in projections), default=0) + pixels
     return Stage(stage, model, work, SCORE * columns * count * n, 0 if known else sketched * sketches, held)
 
 

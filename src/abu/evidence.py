@@ -82,8 +82,9 @@ class Evidence:
         images = clip_texts(self.clip, flat, find_device(self.shared.device))
         return clip_texts(self.clip, self.prompts), images.reshape(len(self.captions), -1, images.shape[-1])
 
-    def tasks(self, function: str, x0: Tensor | Rows, texts: Tensor | Rows, names: list[tuple], part: str) -> tuple[Tensor, float]:
-        """Features and losses [n, p + 1] of images [n, 1 or more, ...], the first of each, and the seconds that they took."""
+    def tasks(self, function: str, x0: Tensor | Rows, texts: Tensor | Rows, names: list[tuple], part: str) -> tuple[Parts, float]:
+        """Features and losses [n, p + 1] of images [n, 1 or more, ...], the first of each, read from the finished tasks whenever walked
+        through; and the seconds that they took."""
         s = self.shared
         sizes = {name: s.unet.get_parameter(name).numel() for name in s.weights}
         common = {
@@ -99,21 +100,22 @@ class Evidence:
             x, text, own = x0[list(range(first, last))], texts[list(range(first, last))], names[first:last]
             key = fingerprint(part, own, *(values[:, 0].double().sum().item() for values in (x, text)))
             todo[key] = (function, x, text, own)
-        done = run_tasks(feature_task, common, todo, folder, **self.engine, progress=f"{function} gradients")
-        return torch.cat([result.value for result in done.values()]), sum(result.seconds for result in done.values())
+        done = list(run_tasks(feature_task, common, todo, folder, **self.engine, progress=f"{function} gradients").values())
+        return Parts(lambda first, last: done[first // self.shard].value[: last - first], len(names), self.shard), sum(d.seconds for d in done)
 
-    def gradients(self, name: str) -> tuple[Tensor, Tensor]:
+    def gradients(self, name: str) -> tuple[Tensor, Parts]:
         z, texts, names = self.shared.queries
         queries, self.each[name] = self.tasks(GRADIENTS[name], z[:, None], texts[:, None], [(f"query {n}",) for n in names], "queries")
         images, self.once[name] = self.image_features(name)
-        return queries[:, :-1], images[:, :-1]
+        features = Parts(lambda first, last: images.make(first, last)[:, :-1], images.n, images.size)
+        return torch.cat(list(queries))[:, :-1], features
 
-    def image_features(self, name: str) -> tuple[Tensor, float]:
+    def image_features(self, name: str) -> tuple[Parts, float]:
         s = self.shared
         return self.tasks(GRADIENTS[name], s.latents, s.texts, [(id,) for id in s.ids], "images")
 
     def losses_of(self, name: str) -> Tensor:
-        return self.image_features(name)[0][:, -1]
+        return torch.cat([part[:, -1] for part in self.image_features(name)[0]])
 
     def journey(self) -> Tensor:
         """Query features along the sampler's path: the loss gradient at step t of what that step takes for the picture."""
@@ -126,4 +128,4 @@ class Evidence:
         rows = [(f"journey {name}", *path) for name in names]
         features, self.each["journey gradients"] = self.tasks("loss", steps[:, None], texts[:, None], rows, "journey")
         self.once["journey gradients"] = self.image_features("loss gradients")[1]
-        return features[:, :-1]
+        return torch.cat(list(features))[:, :-1]
