@@ -29,7 +29,7 @@ from abu import ROOT
 from abu.cache import Prepared, check_manifest
 from abu.data import read_queries
 from abu.fisher import draw_batch, fisher_diagonal
-from abu.influence import first_order, gauss_newton, scores
+from abu.influence import first_order, gauss_newton, means
 from abu.jobs import Attributed, by_weight, gradient_of, influence_of, rescore, unit_moves
 from abu.losses import denoising_loss, loss_table, named_batches
 from abu.metrics import correlations, rank
@@ -184,7 +184,7 @@ def store_sides(draws: int = 10, share: float = 0.2, count: int = 5) -> list[dic
     shared, stored, cache, options = study()
     basis, dims, length = leading(shared.curvature, shared.weights, cache["store"]), shared.queries[0][0].numel(), options["relative_norm"]
     move = lambda q: length * unit_moves(shared, gradient_of(shared, q, draws)[None], "diagonal", options["damping"])
-    ask = lambda deltas: over_flips(scores(*answer(stored, basis.of(by_weight(shared, deltas)), dims)))
+    ask = lambda deltas: over_flips(means(answer(stored, basis.of(by_weight(shared, deltas)), dims))[0].sum(0))
     everything = list(range(len(shared.ids)))
 
     def stages():
@@ -197,7 +197,7 @@ def store_sides(draws: int = 10, share: float = 0.2, count: int = 5) -> list[dic
     print(f"  (a query from the store: {np.median(seconds['store']):.2f} s, of which its gradient is most)")
     deltas = torch.cat([move(q) for q in range(len(shared.queries[2]))])
     found = influence_of(shared, deltas, cache["cotangents"], 0, len(everything))
-    alone = over_flips(scores(found[..., 0], found[..., 1:])).numpy()
+    alone = over_flips(means([(found[..., 0], found[..., 1:])])[0].sum(0)).numpy()
     agreement = correlations(ask(deltas).numpy(), alone)
     print(f"  (Spearman of the store against the pass, {len(deltas)} queries: {agreement.mean():.4f}, lowest {agreement.min():.4f})")
     return rows + [{"what": "store against pass: Spearman", "ratio": agreement.mean(), "lowest": agreement.min(), "highest": agreement.max(), "rounds": len(deltas)}]

@@ -4,6 +4,7 @@ import copy
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -15,13 +16,14 @@ from abu.attention import SharedText, share_text
 from abu.cache import write_parts
 from abu.curvature import eigenbasis, factors, precondition, rotated_squares, summed
 from abu.fisher import fisher_diagonal, per_example, query_gradient
-from abu.influence import first_order, forward_mode, gauss_newton, scores
+from abu.influence import first_order, forward_mode, gauss_newton, means
 from abu.losses import denoising_loss, loss_table, target
 from abu.metrics import found_among, overlap
 from abu.models import select_weights, speed_up
-from abu.noise import normal, normals
+from abu.noise import normal, normals, stream
 from abu.prefetch import prefetch
 from abu.store import answer, convert, leading, project
+from abu.tables import methods_in, read_scores, write_scores
 from abu.taps import Taps
 from abu.unlearn import moved, over_flips
 
@@ -198,8 +200,9 @@ def test_of_a_fitted_image_only_gauss_newton_sees_the_finite_step(unet, schedule
             exact = over_flips(loss_table(unet, scheduler, latents, texts, IDS, TIMESTEPS).double().mean((2, 3)), "mean")
     finally:
         remember.remove()
-    assert over_flips(scores(linear), "mean").abs().max() < 1e-3 * exact.min()
-    torch.testing.assert_close(over_flips(scores(linear, curved), "mean")[0], exact, rtol=0.15, atol=0)
+    [(first, second)] = means([(linear[:, :2], curved[:, :2]), (linear[:, 2:], curved[:, 2:])])
+    assert over_flips(first, "mean").abs().max() < 1e-3 * exact.min()
+    torch.testing.assert_close(over_flips(first + second, "mean")[0].double(), exact, rtol=0.15, atol=0)
 
 
 def test_ekfac_equals_dense_algebra(unet, scheduler, data) -> None:  # noqa: F811
@@ -319,7 +322,7 @@ def test_store_answers_as_the_pass_over_the_images_does(unet, scheduler, data, m
         basis = leading(cached, weights, dimension)
         stored = project(unet, scheduler, basis, latents, texts, IDS, TIMESTEPS, 2, batch_size=7)
         assert stored.shape == (5, 2, 2, 3, 3, dimension) and stored.dtype == torch.float16
-        found = answer(stored.numpy(), basis.of(moves), 4 * 8 * 8, chunk=2)
+        found = [torch.cat(terms, 1) for terms in zip(*answer(stored.numpy(), basis.of(moves), 4 * 8 * 8, chunk=2))]
         errors.append([float((a - b).abs().mean() / b.abs().mean()) for a, b in zip(found, exact)])
     assert max(errors[0]) < 5e-3  # all coordinates: float16 alone is lost
     assert errors[0] < errors[1] < errors[2]
@@ -354,6 +357,37 @@ def test_spread_captions_are_entries_of_the_full_grid(unet, scheduler, data) -> 
     assert spread.shape == (5, 2, 1, 3)
     for t in range(3):
         torch.testing.assert_close(spread[:, :, 0, t], whole[:, :, t % 2, t], rtol=1e-5, atol=1e-6)
+
+
+def test_means_by_parts_and_choices_equal_those_of_the_whole() -> None:
+    linear, curved = normals((3, 2, 2, 4), [("linear", q) for q in range(2)]), normals((3, 2, 2, 4, 3), [("curved", q) for q in range(2)])
+    choices = [(slice(None), slice(None)), (slice(None, None, 2), slice(None)), (slice(None), slice(-1, None))]
+    found = means(((linear[:, part], curved[:, part]) for part in (slice(2), slice(2, None))), *choices)
+    assert found.shape == (3, 2, 2, 3, 2) and found.dtype == torch.float32
+    expected = [(linear.mean((3, 4)), curved.mean((3, 4, 5))), (linear[..., ::2].mean((3, 4)), curved[..., ::2, :].mean((3, 4, 5)))]
+    expected += [(linear.mean((3, 4)), curved[..., -1].mean((3, 4)))]
+    for row, terms in zip(found, expected):
+        torch.testing.assert_close(row, torch.stack(terms))
+    torch.testing.assert_close(means([(linear, curved)]), found[:1])
+
+
+def test_scores_of_many_methods_come_back_one_by_one(tmp_path) -> None:
+    found = {name: stream("scores", name).random((2, 3)) for name in ("b", "a")}
+    write_scores(tmp_path / "all.parquet", found, [5, 4], [7, 9, 8])
+    assert methods_in(tmp_path / "all.parquet") == ["b", "a"]
+    for name, values in found.items():
+        assert np.array_equal(read_scores(tmp_path / "all.parquet", [4, 5], [9, 8, 7], name), values[::-1][:, [1, 2, 0]])
+    pd.read_parquet(tmp_path / "all.parquet").query("method == 'a'").drop(columns="method").to_parquet(tmp_path / "one.parquet")
+    assert np.array_equal(read_scores(tmp_path / "one.parquet", [5, 4], [7, 9, 8]), found["a"])
+    with pytest.raises(KeyError, match="no scores of 'c'; expected one of .'b', 'a'."):
+        read_scores(tmp_path / "all.parquet", [5, 4], [7, 9, 8], "c")
+    for queries, ids in (([6], [7]), ([5], [1])):
+        with pytest.raises(KeyError, match="not in index|are in the"):
+            read_scores(tmp_path / "all.parquet", queries, ids, "a")
+    found["c"] = np.zeros((2, 2))
+    with pytest.raises(ValueError):
+        write_scores(tmp_path / "torn.parquet", found, [5, 4], [7, 9, 8])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["all.parquet", "one.parquet"]
 
 
 def test_a_file_of_parts_is_whole_or_not_there(tmp_path) -> None:

@@ -163,8 +163,8 @@ def tune(study: Study) -> Stage:
     if cached["store"]:
         work[gradient(c, cached)] += count * len(cached["timesteps"]) * c["gradient_draws"]
         work[answers(cached, captions, count)] += n * len(c["plus_damping"])
-    sketches, tables = 4 * n * c["dimension"], 4 * tried * table_rows(part, n, captions)
-    return Stage("tune", work=work, disk=5e3, scratch=kinds * sketches + tables, held=max(solve_bytes(n, p) for p in c["projection"]) + tables)
+    sketches, table = 4 * n * c["dimension"], 4 * table_rows(part, n, captions)
+    return Stage("tune", work=work, disk=5e3, scratch=kinds * sketches + tried * table, held=max(solve_bytes(n, p) for p in c["projection"]) + 6 * table)
 
 
 def unlearn(study: Study, model: str = "") -> Stage:
@@ -213,9 +213,11 @@ def influence(study: Study) -> Stage:
     work[one] += (1 + probes) * sum(table_rows({**cached, "captions": k, "spread": spread}, some, captions) for k, spread in plans)
     moves = 4 * count * sum(map(prod, study.sizes.shapes[cached["weights"]].values()))
     answered, curvature = 4 * count * walked * (1 + cached["cotangents"]), curvature_bytes(study, cached["weights"], cached["curvature"])
-    scratch = moves + 4 * (probes * (norms * rows + 2 * walked) + candidates * rows // n)
+    scratch = moves + 4 * (probes * (norms * rows + 2 * walked) + candidates * rows // n) + (0 if cached["store"] else answered)
     disk = SCORE * (5 if cached["store"] else 3) * count * n + 5e3
-    return Stage("influence", work=work, disk=disk, scratch=scratch, held=curvature + 2 * answered + 3 * moves + 12 * count * rows)
+    estimates = 1 + cached["cotangents"] + 4 + 2  # means of both terms; in float32, and in float64 where they are used
+    means = estimates * 2 * (4 + 8) * count * n * (2 if cached["flips"] else 1)
+    return Stage("influence", work=work, disk=disk, scratch=scratch, held=curvature + 3 * moves + means + 6 * 4 * rows + 8 * 8 * count * n)
 
 
 def compare(study: Study, model: str = "") -> Stage:

@@ -6,7 +6,7 @@ AbU's eq. 16 (an influence function). The second is the Gauss-Newton term; for `
 |J Delta|^2``, so that backward passes from random cotangents v serve every query at once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -150,8 +150,14 @@ def products(taps: Taps, flat: Tensors, groups: int) -> Tensor:
     return total
 
 
-def scores(first: Tensor, second: Tensor | None = None) -> Tensor:
-    """Rise of each image's loss and mirror image's, float64 [Q, N, F], from what ``gauss_newton`` gives (means of cotangents,
-    timesteps and captions); without ``second``, to first order; reduce it with ``abu.unlearn.over_flips``."""
-    rise = first.double().flatten(3).mean(3)
-    return rise if second is None else rise + second.double().flatten(3).mean(3)
+def means(parts: Iterable[tuple[Tensor, Tensor]], *choices: tuple[slice, slice]) -> Tensor:
+    """Both terms of ``gauss_newton``, which come in parts of the images, as means over captions, timesteps and cotangents: float32
+    [choices, 2, Q, N, F], and nothing else is held.
+
+    ``choices``: which timesteps and which cotangents count; without any, all. A move r times as long has r times the first term and
+    r^2 times the second; their sum is the rise of each image's loss and mirror image's (see ``abu.unlearn.over_flips``).
+    """
+    choices = choices or ((slice(None), slice(None)),)
+    mean = lambda term: term.double().flatten(3).mean(3).float()
+    reduced = lambda linear, curved: [torch.stack([mean(linear[..., t]), mean(curved[..., t, v])]) for t, v in choices]
+    return torch.cat([torch.stack(reduced(*terms)) for terms in parts], 3)

@@ -22,6 +22,7 @@ from abu.customize import customize
 from abu.data import Captioned, read_image
 from abu.features import Sketch, feature_task
 from abu.figures import strips
+from abu.influence import means
 from abu.jobs import Attributed, curvature_of, eigenvalues_of, forward_of, gradient_of, influence_of, losses_of, shapes_of, store_of
 from abu.models import select_weights
 from abu.noise import normal, stream
@@ -223,7 +224,7 @@ def solving(bench: Bench, batch: int) -> Run:
 
 def answering(bench: Bench, batch: int, shape: tuple[int, ...], queries: int) -> Run:
     coordinates, dims = bench.normal(queries, shape[-1]), int(np.prod(bench.latent))
-    return lambda images: (images, timed(answer, np.zeros((images, *shape), np.float16), (coordinates, dims))[1])
+    return lambda images: (images, timed(lambda *given: means(answer(*given)), np.zeros((images, 1, 1, *shape), np.float16), (coordinates, dims))[1])
 
 
 def drawing(bench: Bench, batch: int) -> Run:

@@ -5,7 +5,7 @@ the EK-FAC eigenbasis of the attributed weights: those with the largest correcte
 square. Kronecker factors make the projection ``(U_G^T dy)(U_A^T x)^T``: no gradient is rotated as a whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,16 +87,14 @@ def project(
     return out
 
 
-def answer(store: np.ndarray | Tensor, queries: Tensor, dims: int, chunk: int = 64) -> tuple[Tensor, Tensor]:
-    """First order [Q, N, F, C, T] and Gauss-Newton term [Q, N, F, C, T, cotangents] from a store, which may be memory-mapped.
+def answer(store: np.ndarray | Tensor, queries: Tensor, dims: int, chunk: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
+    """First order [Q, n, F, C, T] and Gauss-Newton term [Q, n, F, C, T, cotangents] of ``chunk`` images after ``chunk`` images from a
+    store, which may be memory-mapped (``abu.influence.means`` reduces them).
 
     ``queries``: ``Basis.of`` their moves, [Q, p]; ``dims``: D, the output's numbers. As ``abu.influence.gauss_newton``, but for
     what the coordinates that were left out would add.
     """
-    first, second = [], []
     for start in range(0, len(store), chunk):
         part = torch.as_tensor(np.asarray(store[start : start + chunk])).float()
         found = (part @ queries.T).movedim(-1, 0)
-        first.append(found[..., 0] / dims**0.5)
-        second.append(found[..., 1:].square())
-    return torch.cat(first, 1), torch.cat(second, 1)
+        yield found[..., 0] / dims**0.5, found[..., 1:].square()
