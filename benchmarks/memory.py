@@ -1,4 +1,4 @@
-"""Peak memory of the stages at MSCOCO's size, 118,287 images of 5 captions, on tiny tensors: what grows with N, and nothing else.
+"""Peak memory of the stages at MSCOCO's size, 118,287 images of 5 captions and 8 queries, on tiny tensors: what grows with N, and nothing else.
 
 ``python benchmarks/memory.py [--images N]`` makes a COCO folder whose records share one picture and a model of a few thousand
 parameters in a temporary folder, runs the real stages there, and writes ``benchmarks/memory.csv``: peak resident memory of each stage
@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,10 @@ from ruamel.yaml import YAML
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from abu import ROOT
+from abu.cache import write_json
 
-COCO, CAPTIONS, LIMIT = 118_287, 5, 4e9
-STAGES = ("prepare", "train", "generate", "cache", "unlearn", "compare")
+COCO, CAPTIONS, QUERIES, LIMIT = 118_287, 5, 8, 4e9
+STAGES = ("prepare", "train", "generate", "cache", "unlearn", "influence", "compare")
 
 
 def components(folder: Path) -> None:
@@ -55,17 +55,17 @@ def params(n: int) -> dict:
     found["prepare"] |= {"annotations": "coco/captions.json", "images": "coco/images", "keep": {}, "side": 8}
     found["train"] |= {"steps": 20, "heldout": 100, "checkpoint_every": 20}
     found["train"]["unet"] |= {"block_out_channels": [8, 8], "attention_head_dim": 1, "norm_num_groups": 2}
-    found["generate"]["prompts"] = {"plain": ["caption 0 of picture 7", "caption 0 of picture 8"]}
-    found["cache"] |= {"curvature": "diagonal", "store": 0, "fisher_draws": 1, "timesteps": [500], "captions": CAPTIONS, "shard": 5000, "batch_size": 512}
-    found["unlearn"] |= {"steps": 1, "relative_norm": 0.05, "damping": 0.1, "regions": {}, "batch_size": 512}
-    found["compare"] |= {"methods": ["random", "pixel", "latent"], "settings": {}}
+    found["generate"]["prompts"] = {"plain": [f"caption 0 of picture {i}" for i in range(QUERIES)]}
+    found["cache"] |= {"curvature": "diagonal", "store": 0, "fisher_draws": 1, "timesteps": [500], "captions": CAPTIONS, "shard": 5000, "batch_size": 2048}
+    found["unlearn"] |= {"steps": 1, "relative_norm": 0.05, "damping": 0.1, "regions": {}, "batch_size": 2048}
+    found["influence"] |= {"probes": 1, "probe_images": 100, "batch_size": 2048}
+    found["compare"] |= {"methods": ["random", "pixel", "latent", "d-trak"], "settings": {"d-trak": {"ridge": 1.0, "projection": 64}}}
     found["compare"]["features"] = {"weights": "cross-attn-kv", "dimension": 64, "timesteps": [500]}
     return found
 
 
 def measure(n: int) -> pd.DataFrame:
-    """Peak resident bytes and seconds of each stage with ``n`` images."""
-    rows = []
+    """Peak resident bytes (``peak_bytes``) and seconds of each stage with ``n`` images, as the runner keeps them."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for part in ("notebooks", "src"):
@@ -74,18 +74,12 @@ def measure(n: int) -> pd.DataFrame:
         coco(root / "coco", n)
         with (root / "params.yaml").open("w") as file:
             YAML(typ="safe").dump(params(n), file)
-        (root / "results/influence").mkdir(parents=True)
-        pd.DataFrame(columns=["method", "query", "image_id", "score"]).to_parquet(root / "results/influence/scores.parquet")
+        write_json(root / "results/tune/chosen.json", {"abu": {"relative_norm": 0.05, "damping": 0.1}})
         environment = {**os.environ, "PYTHONPATH": str(root / "src")}
         for stage in STAGES:
-            start = time.perf_counter()
-            process = subprocess.Popen([sys.executable, "-m", "abu.run", stage], cwd=root, env=environment, stderr=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)  # of the runner and its kernel
-            if status:
-                raise RuntimeError(f"{stage} failed with {n} images")
-            rows.append({"stage": stage, "peak": usage.ru_maxrss * 1024, "seconds": time.perf_counter() - start})
-            print(n, rows[-1], flush=True)
-    return pd.DataFrame(rows).set_index("stage")
+            print(n, stage, flush=True)
+            subprocess.run([sys.executable, "-m", "abu.run", stage], cwd=root, env=environment, check=True, stderr=subprocess.DEVNULL)
+        return pd.read_csv(root / "results/stages.csv", index_col="stage").loc[list(STAGES)]
 
 
 if __name__ == "__main__":
@@ -94,8 +88,8 @@ if __name__ == "__main__":
     n = parser.parse_args().images
     few, many = measure(1000), measure(n)
     gb = lambda values: (values / 1e9).round(2)
-    table = pd.DataFrame({"GB, 1000 images": gb(few.peak), f"GB, {n} images": gb(many.peak), "seconds": many.seconds.round()})
+    table = pd.DataFrame({"GB, 1000 images": gb(few.peak_bytes), f"GB, {n} images": gb(many.peak_bytes), "seconds": many.seconds.round()})
     table.to_csv(ROOT / "benchmarks/memory.csv")
     print(table)
-    if (many.peak >= LIMIT).any():
-        sys.exit(f"a stage needs {many.peak.max() / 1e9:.2f} GB; expected below {LIMIT / 1e9:.0f}")
+    if (many.peak_bytes >= LIMIT).any():
+        sys.exit(f"a stage needs {many.peak_bytes.max() / 1e9:.2f} GB; expected below {LIMIT / 1e9:.0f}")
