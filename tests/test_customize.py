@@ -182,22 +182,28 @@ def scores_of(values: dict[str, np.ndarray], ids: list[int]) -> pd.DataFrame:
 def test_recovery_on_a_case_done_by_hand() -> None:
     ids = [30, 10, 20, 40]
     values = {"abu": np.array([[4.0, 3, 2, 1], [1, 2, 3, 4]]), "pixel": np.array([[4.0, 1, 3, 2], [1, 2, 4, 3]])}
-    rows, curves = measure(scores_of(values, ids), exemplars=[10, 20], k=2)
+    parts = [scores_of({method: table}, ids) for method, table in values.items()]
+    rows, ranks = measure(parts, exemplars=[10, 20], k=2)
     by = rows.set_index(["method", "query"])
     assert by.precision["abu"].tolist() == pytest.approx([(1 / 2 + 2 / 3) / 2] * 2)
     assert by.precision["pixel"].tolist() == pytest.approx([(1 / 2 + 2 / 4) / 2, (1 + 2 / 3) / 2])
     assert by.recall["abu"].tolist() == [0.5, 0.5] and by.recall["pixel"].tolist() == [0.5, 0.5]
-    assert by.precision["chance"].tolist() == [0.5, 0.5] and curves.shape == (4, 4)
-    assert curves[0].tolist() == [0, 0.5, 1, 1]
+    assert by.precision["chance"].tolist() == [0.5, 0.5] and set(rows.images) == {4}
+    assert ranks.tolist() == [[2, 3], [2, 3], [2, 4], [1, 3]]
+    again = measure([pd.concat(parts)], [10, 20], 2)
+    pd.testing.assert_frame_equal(again[0], rows)
+    assert np.array_equal(again[1], ranks)
     table = summarize(rows.assign(model="m", category="object"))
     assert table.index[0] == "pixel" and table.mAP["abu"] == pytest.approx(7 / 12) and np.isnan(table.p["abu"])
     assert table.low["pixel"] <= table.mAP["pixel"] <= table.high["pixel"] and "Not told apart: pixel" in words(table)
-    first, top = best(scores_of(values, ids), "abu", [0, 1], 2)
-    assert first.tolist() == [[30, 10], [40, 20]] and top.tolist() == [[4, 3], [4, 3]]
+    first, top = best(parts[0], [1, 0], 2)
+    assert first.tolist() == [[40, 20], [30, 10]] and top.tolist() == [[4, 3], [4, 3]]
     with pytest.raises(ValueError, match=r"exemplars \[99\] were not scored"):
-        measure(scores_of(values, ids), [10, 99], 2)
-    with pytest.raises(ValueError, match="1 of 4 rankings lack images"):
-        measure(scores_of(values, ids).iloc[1:], [10], 2)
+        measure(parts, [10, 99], 2)
+    with pytest.raises(ValueError, match="1 of 2 rankings lack images"):
+        measure([parts[0].iloc[1:]], [10], 2)
+    with pytest.raises(ValueError, match=r"methods rank \[3, 4\] images; expected all the same"):
+        measure([parts[0].query("image_id != 40"), parts[1]], [10], 2)
 
 
 # ---- the published benchmark

@@ -23,7 +23,7 @@ from abu.models import select_weights, speed_up
 from abu.noise import normal, normals, stream
 from abu.prefetch import prefetch
 from abu.store import answer, convert, leading, project
-from abu.tables import methods_in, read_scores, write_scores
+from abu.tables import each_method, methods_in, read_scores, write_scores
 from abu.taps import Taps
 from abu.unlearn import moved, over_flips
 
@@ -384,6 +384,10 @@ def test_scores_of_many_methods_come_back_one_by_one(tmp_path) -> None:
     for queries, ids in (([6], [7]), ([5], [1])):
         with pytest.raises(KeyError, match="not in index|are in the"):
             read_scores(tmp_path / "all.parquet", queries, ids, "a")
+    assert [(method, len(part)) for method, part in each_method(tmp_path / "all.parquet")] == [("b", 6), ("a", 6)]
+    pd.read_parquet(tmp_path / "one.parquet").iloc[1:].to_parquet(tmp_path / "one.parquet")
+    with pytest.raises(ValueError, match="lacks 1 of 6 scores"):
+        read_scores(tmp_path / "one.parquet", [5, 4], [7, 9, 8])
     found["c"] = np.zeros((2, 2))
     with pytest.raises(ValueError):
         write_scores(tmp_path / "torn.parquet", found, [5, 4], [7, 9, 8])

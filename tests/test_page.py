@@ -53,7 +53,7 @@ def test_answers_are_the_first_images_of_every_method() -> None:
     queries = pd.DataFrame({"query": [5, 2], "name": ["e", "b"], "kind": "k", "prompt": ["e", ""]})
     rows = [(m, q, i, sign * (i + q)) for m, sign in (("up", 1.0), ("down", -1.0)) for q in (2, 5) for i in (10, 30, 20)]
     scores, pictures = pd.DataFrame(rows, columns=["method", "query", "image_id", "score"]), np.stack([picture("e"), picture("b")])
-    found = answers_of(queries, pictures, scores, {2: {30}}, 2, {"after": pictures[::-1]})
+    found = answers_of(queries, pictures, scores.groupby("method"), {2: {30}}, 2, {"after": pictures[::-1]})
     assert [answer.name for answer in found] == ["e", "b"] and np.array_equal(found[1].picture, picture("b"))
     assert found[0].answers == {"up": [(30, 35.0, False), (20, 25.0, False)], "down": [(10, -15.0, False), (20, -25.0, False)]}
     assert found[1].answers["up"] == [(30, 32.0, True), (20, 22.0, False)] and np.array_equal(found[0].after["after"], picture("b"))

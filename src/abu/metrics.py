@@ -25,13 +25,6 @@ def recall(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:
     return float(np.asarray(relevant)[rank(scores)[:k]].sum() / np.sum(relevant))
 
 
-def recall_curve(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Recall at every k from 1 to N of one ranking, [N]; raises as ``recall``."""
-    if not np.any(relevant):
-        raise ValueError("no relevant image: recall is not defined")
-    return np.cumsum(np.asarray(relevant)[rank(scores)]) / np.sum(relevant)
-
-
 def chance_recall(n: int, k: int) -> float:
     """Expected recall of a random ranking of ``n`` images."""
     return min(k, n) / n

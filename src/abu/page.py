@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,17 +31,16 @@ class Answer:
 
 
 def answers_of(
-    queries: pd.DataFrame, pictures: np.ndarray, scores: pd.DataFrame, right: dict[int, set[int]], top: int, after: dict[str, np.ndarray] | None = None,
+    queries: pd.DataFrame, pictures: np.ndarray, scores: Iterable[tuple[str, pd.DataFrame]], right: dict[int, set[int]], top: int, after: dict[str, np.ndarray] | None = None,
 ) -> list[Answer]:
-    """Answers of all methods in ``scores`` (method, query, image_id, score) for the rows of ``queries`` (query, name, kind, prompt),
-    whose ``pictures`` are [Q, 3, H, W]; ``right``: ids known to be right, by query; ``after``: pictures [Q, 3, H, W] by name."""
-    numbers = queries["query"].tolist()
-    firsts = {method: best(scores, method, numbers, top) for method in scores.method.unique()}
-    places = {query: place for place, query in enumerate(sorted(numbers))}
+    """Answers of all methods, whose ``scores`` (query, image_id, score) come one after the other, for the rows of ``queries`` (query,
+    name, kind, prompt), whose ``pictures`` are [Q, 3, H, W]; ``right``: ids known to be right, by query; ``after``: pictures
+    [Q, 3, H, W] by name."""
+    firsts = {method: best(part, queries["query"].tolist(), top) for method, part in scores}
     return [
         Answer(
             row.name, row.kind, row.prompt, pictures[i],
-            {m: [(int(id), float(s), int(id) in right.get(row.query, set())) for id, s in zip(ids[places[row.query]], values[places[row.query]])] for m, (ids, values) in firsts.items()},
+            {m: [(int(id), float(s), int(id) in right.get(row.query, set())) for id, s in zip(ids[i], values[i])] for m, (ids, values) in firsts.items()},
             {name: drawn[i] for name, drawn in (after or {}).items()},
         )
         for i, row in enumerate(queries[["query", "name", "kind", "prompt"]].rename_axis(None).itertuples(index=False))

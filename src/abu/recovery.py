@@ -1,32 +1,37 @@
 """How well rankings put a customized model's exemplars on top: tables of scores in, tables of measures out."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
-from abu.metrics import average_precision, chance_recall, interval, paired, recall, recall_curve
+from abu.metrics import average_precision, chance_recall, interval, paired, rank, recall
 
 
-def measure(scores: pd.DataFrame, exemplars: list[int], k: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Average precision and recall at ``k`` of each (method, query), a row each, then of chance; recall curves [rows but chance, N].
+def measure(scores: Iterable[pd.DataFrame], exemplars: list[int], k: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Average precision and recall at ``k`` of each (method, query) and how many ``images`` were ranked, a row each, then of chance;
+    ranks of the exemplars in ascending order, from 1, int64 [rows but chance, exemplars].
 
-    ``scores`` (method, query, image_id, score): every method and query has every image. Raises ValueError where one lacks some, or
-    the scores lack an exemplar.
+    ``scores`` (method, query, image_id, score) come in parts, of one or more methods each: every method and query has every image.
+    Raises ValueError where one lacks some, or the scores lack an exemplar.
     """
-    wide = scores.pivot(index=["method", "query"], columns="image_id", values="score")
-    if wide.isna().any(axis=None):
-        raise ValueError(f"{int(wide.isna().any(axis=1).sum())} of {len(wide)} rankings lack images; expected all of {wide.shape[1]}")
-    if lacking := set(exemplars) - set(wide.columns):
-        raise ValueError(f"exemplars {sorted(lacking)[:5]} were not scored")
-    relevant = wide.columns.isin(exemplars)
-    values = wide.to_numpy()
-    rows = pd.DataFrame({
-        "method": wide.index.get_level_values("method"),
-        "query": wide.index.get_level_values("query"),
-        "precision": [average_precision(row, relevant) for row in values],
-        "recall": [recall(row, relevant, k) for row in values],
-    })
-    chance = rows.drop_duplicates("query").assign(method="chance", precision=relevant.mean(), recall=chance_recall(len(relevant), k))
-    return pd.concat([rows, chance], ignore_index=True), np.array([recall_curve(row, relevant) for row in values])
+    rows, ranks = [], []
+    for part in scores:
+        wide = part.pivot(index=["method", "query"], columns="image_id", values="score")
+        if wide.isna().any(axis=None):
+            raise ValueError(f"{int(wide.isna().any(axis=1).sum())} of {len(wide)} rankings lack images; expected all of {wide.shape[1]}")
+        if lacking := set(exemplars) - set(wide.columns):
+            raise ValueError(f"exemplars {sorted(lacking)[:5]} were not scored")
+        relevant = wide.columns.isin(exemplars)
+        for (method, query), values in zip(wide.index, wide.to_numpy()):
+            found = {"precision": average_precision(values, relevant), "recall": recall(values, relevant, k)}
+            rows.append({"method": method, "query": query, **found, "images": len(values)})
+            ranks.append(np.flatnonzero(relevant[rank(values)]) + 1)
+    table = pd.DataFrame(rows)
+    if differing := set(table.images) - {len(relevant)}:
+        raise ValueError(f"methods rank {sorted({*differing, len(relevant)})} images; expected all the same")
+    chance = table.drop_duplicates("query").assign(method="chance", precision=relevant.mean(), recall=chance_recall(len(relevant), k))
+    return pd.concat([table, chance], ignore_index=True), np.array(ranks)
 
 
 def summarize(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -43,11 +48,11 @@ def summarize(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame.from_dict(table, orient="index", columns=columns).rename_axis("method").sort_values("mAP", ascending=False)
 
 
-def best(scores: pd.DataFrame, method: str, queries: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and scores, [Q, top] each, of the images that a method ranks first for each of the queries."""
-    part = scores[(scores.method == method) & scores["query"].isin(queries)]
-    first = part.sort_values(["query", "score"], ascending=[True, False], kind="stable").groupby("query").head(top)
-    return tuple(first[column].to_numpy().reshape(len(queries), -1) for column in ("image_id", "score"))
+def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores, [Q, top] each, of the images that stand first for each of the queries in the scores of one method."""
+    first = scores[scores["query"].isin(queries)].sort_values("score", ascending=False, kind="stable").groupby("query").head(top)
+    by_query = {query: part for query, part in first.groupby("query")}
+    return tuple(np.stack([by_query[query][column].to_numpy() for query in queries]) for column in ("image_id", "score"))
 
 
 def words(table: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Scores of many methods in one file (``method, query, image_id, score``), of which one method is in memory at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,27 @@ def methods_in(path: Path) -> list[str]:
     return pd.read_parquet(path, columns=["method"]).method.unique().tolist()
 
 
+def each_method(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows of one method after the other, by name."""
+    for method in methods_in(path):
+        yield method, one_method(path, method)
+
+
+def one_method(path: Path, method: str) -> pd.DataFrame:
+    """Rows of one method; raises KeyError for one that the file lacks."""
+    table = pd.read_parquet(path, filters=[("method", "==", method)])
+    if table.empty:
+        raise KeyError(f"{path} has no scores of {method!r}; expected one of {methods_in(path)}")
+    return table
+
+
 def read_scores(path: Path, queries: Sequence[int], ids: Sequence[int], method: str | None = None) -> np.ndarray:
     """Scores of one method, float64 [Q, N]; ``method`` None: of a file that has but one and does not name it.
 
-    Raises KeyError where the file lacks the method, a query or an image.
+    Raises KeyError where the file lacks the method, a query or an image, ValueError where a query lacks an image that others have.
     """
-    chosen = {} if method is None else {"filters": [("method", "==", method)]}
-    table = pd.read_parquet(path, columns=["query", "image_id", "score"], **chosen)
-    if table.empty:
-        raise KeyError(f"{path} has no scores of {method!r}; expected one of {methods_in(path) if method else 'any'}")
-    return table.pivot(index="query", columns="image_id", values="score").loc[list(queries), list(ids)].to_numpy()
+    table = pd.read_parquet(path, columns=["query", "image_id", "score"]) if method is None else one_method(path, method)
+    values = table.pivot(index="query", columns="image_id", values="score").loc[list(queries), list(ids)].to_numpy()
+    if np.isnan(values).any():
+        raise ValueError(f"{path} lacks {int(np.isnan(values).sum())} of {values.size} scores of {method or 'its method'!r}")
+    return values
