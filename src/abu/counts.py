@@ -238,7 +238,7 @@ def compare(study: Study, model: str = "") -> Stage:
     work.update({Pass("read"): looked * n + kinds * columns * 5, Pass("panel"): kinds * columns * 6})
     sketches = 4 * n * features["dimension"]
     pixels = 3 * 4 * 1024 * 3 * study.section("prepare")["side"] ** 2 * min(looked, 1)  # of a part of the images
-    held = max((solve_bytes(n, projection) for projection in projections), default=0) + pixels
+    held = max((solve_bytes(n, projection) for projection in projections), default=0) + pixels + 8 * columns * count * n
     return Stage(stage, model, work, SCORE * columns * count * n, 0 if known else sketched * sketches, held)
 
 
