@@ -10,8 +10,8 @@ study: .venv/ready
 ablations: .venv/ready
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc pull --quiet data
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc repro $(TARGET)
-	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m abu.ablations $(TARGET)
-	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m abu.run ablations
+	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m abu.study.ablations $(TARGET)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m abu.study.run ablations
 
 test: .venv/ready
 	PATH="$(CURDIR)/.venv/bin:$$PATH" dvc pull --quiet data

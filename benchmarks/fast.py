@@ -26,17 +26,20 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from abu import ROOT
-from abu.cache import Prepared, check_manifest
-from abu.data import read_queries
-from abu.fisher import draw_batch, fisher_diagonal
-from abu.influence import first_order, gauss_newton, means
-from abu.jobs import Attributed, by_weight, gradient_of, influence_of, rescore, unit_moves
-from abu.losses import denoising_loss, loss_table, named_batches
-from abu.metrics import correlations, rank
-from abu.models import load_components, load_unet, select_weights, speed_up
-from abu.noise import normals
-from abu.store import answer, leading
-from abu.unlearn import moved, over_flips
+from abu.core.fisher import draw_batch, fisher_diagonal
+from abu.core.influence import first_order, gauss_newton, means
+from abu.core.jobs import Attributed, by_weight, gradient_of, influence_of, rescore, unit_moves
+from abu.core.store import answer, leading
+from abu.core.unlearn import moved, over_flips
+from abu.data.manifest import check_manifest
+from abu.data.prepared import Prepared
+from abu.data.queries import read_queries
+from abu.diffusion.components import load_components
+from abu.diffusion.losses import denoising_loss, loss_table, named_batches
+from abu.diffusion.noise import normals
+from abu.diffusion.unet import load_unet, select_weights, speed_up
+from abu.judge.lds import correlations
+from abu.judge.ranking import rank
 
 PAPER = dict(
     sample_size=16, in_channels=4, out_channels=4, cross_attention_dim=1024, block_out_channels=(128, 256, 256, 256), layers_per_block=2,

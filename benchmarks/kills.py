@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 
 from abu import ROOT
-from abu.noise import stream
+from abu.diffusion.noise import stream
 
 sys.path.insert(0, str(ROOT / "tests"))
 from test_pipeline import study_in
@@ -40,7 +40,7 @@ def processes_in(root: Path) -> list[psutil.Process]:
 def kill(root: Path) -> str:
     """SIGKILL everything that works in a copy; says whether a notebook was running or dvc alone."""
     found = processes_in(root)
-    busy = "notebook" if any("abu.run" in (p.info["cmdline"] or []) for p in found) else "dvc"
+    busy = "notebook" if any("abu.study.run" in (p.info["cmdline"] or []) for p in found) else "dvc"
     while found:
         for process in found:
             with suppress(psutil.NoSuchProcess):

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from abu import ROOT
-from abu.cache import write_json
+from abu.data.files import write_json
 
 COCO, CAPTIONS, QUERIES, LIMIT = 118_287, 5, 8, 4e9
 STAGES = ("prepare", "train", "generate", "cache", "unlearn", "influence", "compare")
@@ -78,7 +78,7 @@ def measure(n: int) -> pd.DataFrame:
         environment = {**os.environ, "PYTHONPATH": str(root / "src")}
         for stage in STAGES:
             print(n, stage, flush=True)
-            subprocess.run([sys.executable, "-m", "abu.run", stage], cwd=root, env=environment, check=True, stderr=subprocess.DEVNULL)
+            subprocess.run([sys.executable, "-m", "abu.study.run", stage], cwd=root, env=environment, check=True, stderr=subprocess.DEVNULL)
         return pd.read_csv(root / "results/stages.csv", index_col="stage").loc[list(STAGES)]
 
 

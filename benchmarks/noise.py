@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from abu import ROOT
-from abu.cache import Prepared
-from abu.losses import denoising_loss
-from abu.models import load_components, load_unet
-from abu.noise import normals
+from abu.data.prepared import Prepared
+from abu.diffusion.components import load_components
+from abu.diffusion.losses import denoising_loss
+from abu.diffusion.noise import normals
+from abu.diffusion.unet import load_unet
 
 ROWS, ROUNDS = 128, 9
 

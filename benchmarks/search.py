@@ -17,17 +17,19 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from abu import ROOT
-from abu.baselines import METHODS, scores
-from abu.cache import Prepared, fingerprint, prepare
-from abu.customize import add_token, class_vector, customize
-from abu.data import load_exemplars
-from abu.evidence import Evidence
-from abu.jobs import Attributed, unlearn_query
-from abu.metrics import average_precision
-from abu.models import select_weights
-from abu.sample import sample
-from abu.system import load_system
-from abu.unlearn import score
+from abu.baselines.evidence import Evidence
+from abu.baselines.registry import METHODS, scores
+from abu.core.jobs import Attributed, unlearn_query
+from abu.core.unlearn import score
+from abu.data.captions import load_exemplars
+from abu.data.prepared import Prepared
+from abu.diffusion.customize import add_token, class_vector, customize
+from abu.diffusion.encode import prepare
+from abu.diffusion.sample import sample
+from abu.diffusion.unet import select_weights
+from abu.judge.ranking import average_precision
+from abu.study.system import load_system
+from abu.study.tasks import run_tasks
 
 HANDS = ["smiling face with open hands", "face with hand over mouth", "thinking face", "shushing face", "saluting face", "face with monocle", "cowboy hat face", "zany face"]
 MODELS = {  # class word, train prompt, exemplars, prompts
@@ -71,8 +73,7 @@ def search(name: str, options: dict) -> list[dict]:
         tried.append({"model": name, "method": "abu", "steps": steps, "relative_norm": norm, "damping": damping, "mAP": np.mean(found)})
         print(tried[-1], flush=True)
     features = Attributed(**{**vars(shared), "timesteps": FEATURES})
-    model = fingerprint(name, *(float(system.unet.get_parameter(w).detach().double().sum()) for w in shared.weights))
-    evidence = Evidence(features, components, [], [], prompts, components.decode(z), system.empty, {}, max(PROJECTION), "", None, model, {})
+    evidence = Evidence(features, components, [], [], prompts, components.decode(z), system.empty, {}, max(PROJECTION), "", None, run_tasks)
     for method, ridge, projection in product(("trak", "d-trak", "das"), RIDGE, PROJECTION):
         assert METHODS[method][2] == ("ridge", "projection")
         found = scores(method, evidence, {"ridge": ridge, "projection": projection})

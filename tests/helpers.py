@@ -4,13 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from ruamel.yaml import YAML
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from abu import ROOT
-from abu.noise import stream
+from abu.diffusion.noise import stream
 
 UNET = dict(
     sample_size=16, in_channels=4, out_channels=4, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,

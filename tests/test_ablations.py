@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from abu.ablations import STAGES, commands, experiments, markdown, rows, table
+from abu.study.ablations import STAGES, commands, experiments, markdown, rows, table
 
 ROOT = Path(__file__).resolve().parents[1]
 read = YAML(typ="safe").load

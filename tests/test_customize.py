@@ -12,19 +12,26 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import CustomDiffusionAttnProcessor
+from helpers import picture, stable_diffusion, tiny_unet, write_params
 from safetensors.torch import load_file
+from test_pipeline import dvc, study_in
 
 from abu import ROOT
-from abu.customize import WEIGHTS, add_token, class_vector, customize, load_customized, merge, save_customized
-from abu.data import load_exemplars
-from abu.losses import denoising_loss
-from abu.models import load_components
-from abu.noise import normals, stream
-from abu.published import distractors, exemplars, model_name, read_tasks, tasks_of
-from abu.recovery import best, measure, summarize, words
-
-from helpers import picture, stable_diffusion, tiny_unet, write_params
-from test_pipeline import dvc, study_in
+from abu.data.captions import load_exemplars
+from abu.data.published import distractors, exemplars, model_name, read_tasks, tasks_of
+from abu.diffusion.components import load_components
+from abu.diffusion.customize import (
+    WEIGHTS,
+    add_token,
+    class_vector,
+    customize,
+    load_customized,
+    merge,
+    save_customized,
+)
+from abu.diffusion.losses import denoising_loss
+from abu.diffusion.noise import normals, stream
+from abu.judge.recovery import best, measure, summarize, words
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +281,7 @@ def test_published_benchmark_runs(published: Path) -> None:
 
 
 def test_query_exemplars_and_distractors_are_of_one_scale(published: Path) -> None:
-    from abu.data import read_image
+    from abu.data.pictures import read_image
 
     parts = load_components(published / "results/components/model")
     assert parts.vae.config.scaling_factor == 0.18215
@@ -295,9 +302,9 @@ def test_query_exemplars_and_distractors_are_of_one_scale(published: Path) -> No
 
 def test_both_loss_passes_of_an_exemplar_meet_one_noise(published: Path, monkeypatch) -> None:
     """A move of no length changes no loss by a bit; and cached losses are those of the images' ids, whatever the batch."""
-    from abu.jobs import Attributed, rescore
-    from abu.models import select_weights
-    from abu.system import load_system
+    from abu.core.jobs import Attributed, rescore
+    from abu.diffusion.unet import select_weights
+    from abu.study.system import load_system
 
     monkeypatch.chdir(published)
     name = "imagenet-n01440764_0000"
@@ -350,7 +357,7 @@ def test_task_lists_that_are_wrong(tmp_path, components) -> None:
 
 
 def test_a_system_refuses_what_belongs_to_another(published: Path, monkeypatch) -> None:
-    from abu.system import load_system
+    from abu.study.system import load_system
 
     monkeypatch.chdir(published)
     system = load_system("bamfg-101549_0")

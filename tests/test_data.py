@@ -12,10 +12,15 @@ import torch
 from PIL import Image
 
 from abu import ROOT
-from abu.cache import Prepared, check_manifest, fingerprint, prepare, write_array, write_atomically
-from abu.data import hold_out, load_captions, read_image
-from abu.models import load_components, load_unet
-from abu.train import batch, initial_unet, slots, train
+from abu.data.captions import load_captions
+from abu.data.files import write_array, write_atomically
+from abu.data.manifest import check_manifest, fingerprint
+from abu.data.pictures import read_image
+from abu.data.prepared import Prepared
+from abu.diffusion.components import load_components
+from abu.diffusion.encode import prepare
+from abu.diffusion.train import batch, hold_out, initial_unet, slots, train
+from abu.diffusion.unet import load_unet
 
 UNET = dict(
     sample_size=16, in_channels=4, out_channels=4, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
@@ -102,7 +107,7 @@ def records():
 def data(tmp_path_factory, components, records):
     out = tmp_path_factory.mktemp("prepared")
     prepare(records, components, out, 64, "float32")
-    return Prepared(out, components)
+    return Prepared(out, components.states)
 
 
 def test_embedded_data_have_three_styles_and_five_captions():
@@ -123,7 +128,7 @@ def test_autoencoder_and_text_states(components, data, records):
 
 def test_token_states_on_the_fly_equal_the_stored_ones(tmp_path, components, records, data):
     prepare(records, components, tmp_path, 64, "on-the-fly")
-    lazy = Prepared(tmp_path, components).texts
+    lazy = Prepared(tmp_path, components.states).texts
     assert lazy.shape == tuple(data.texts.shape)
     torch.testing.assert_close(lazy[torch.tensor([4, 1]), torch.tensor([0, 3])], data.texts[[4, 1], [0, 3]], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(lazy[2, 1], data.texts[2, 1], rtol=1e-4, atol=1e-4)
@@ -210,7 +215,7 @@ def test_training_resumes_to_the_bit_and_refuses_nonsense(tmp_path, data, compon
 
 
 def test_recipe_of_the_components_trains_and_loads(tmp_path, records):
-    from abu.components import train_components
+    from abu.diffusion.recipe import train_components
 
     pixels = torch.stack([torch.from_numpy(read_image(r.path, 64)) for r in records])
     train_components(pixels, [list(r.captions) for r in records], tmp_path, vae_steps=1, clip_steps=1)
@@ -243,9 +248,10 @@ import json, sys
 from pathlib import Path
 from accelerate import PartialState
 from abu import ROOT
-from abu.cache import Prepared
-from abu.models import load_components, load_unet
-from abu.train import train
+from abu.data.prepared import Prepared
+from abu.diffusion.components import load_components
+from abu.diffusion.unet import load_unet
+from abu.diffusion.train import train
 
 folder, config, keep, recipe, out = json.loads(Path(sys.argv[1]).read_text())
 unet, losses, _ = train(Prepared(Path(folder)), load_components(ROOT / "data/components").scheduler, config, keep, **recipe)

@@ -5,8 +5,9 @@ import torch
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
 from abu import ROOT
-from abu.data import load_captions, read_image
-from abu.embed import clip_images, clip_texts, dino_images
+from abu.baselines.embed import clip_images, clip_texts, dino_images
+from abu.data.captions import load_captions
+from abu.data.pictures import read_image
 
 CLIP = ROOT / "data/components/clip"
 

@@ -7,27 +7,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
+from test_math import CONFIG, IDS, TIMESTEPS, data, scheduler, unet  # noqa: F401  (fixtures)
 from torch import nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from abu.attention import SharedText, share_text
-from abu.cache import write_parts
-from abu.curvature import eigenbasis, factors, precondition, rotated_squares, summed
-from abu.fisher import fisher_diagonal, per_example, query_gradient
-from abu.influence import first_order, forward_mode, gauss_newton, means
-from abu.losses import denoising_loss, loss_table, target
-from abu.metrics import found_among, overlap
-from abu.models import select_weights, speed_up
-from abu.noise import normal, normals, stream
-from abu.prefetch import prefetch
-from abu.store import answer, convert, leading, project
-from abu.tables import each_method, methods_in, read_scores, write_scores
-from abu.taps import Taps
-from abu.unlearn import moved, over_flips
-
-from test_math import CONFIG, IDS, TIMESTEPS, data, scheduler, unet  # noqa: F401  (fixtures)
+from abu.core.curvature import eigenbasis, factors, precondition, rotated_squares, summed
+from abu.core.fisher import fisher_diagonal, per_example
+from abu.core.influence import first_order, forward_mode, gauss_newton, means
+from abu.core.store import answer, convert, leading, project
+from abu.core.taps import Taps
+from abu.core.unlearn import moved, over_flips
+from abu.data.files import write_parts
+from abu.data.scores import each_method, methods_in, read_scores, write_scores
+from abu.diffusion.attention import SharedText, share_text
+from abu.diffusion.losses import denoising_loss, loss_table, target
+from abu.diffusion.noise import normal, normals, stream
+from abu.diffusion.prefetch import prefetch
+from abu.diffusion.unet import select_weights, speed_up
+from abu.judge.ranking import found_among, overlap
 
 
 def plain(seed: int = 0) -> nn.Module:
@@ -105,7 +104,7 @@ def examples(data):  # noqa: F811
 
 def squares(unet, scheduler, example, weights, draws):  # noqa: F811
     """Fisher's diagonal by torch.func, one example at a time."""
-    from abu.fisher import draw_batch
+    from abu.core.fisher import draw_batch
 
     total = {name: 0.0 for name in weights}
     params = {name: unet.get_parameter(name).detach() for name in weights}
@@ -192,8 +191,8 @@ def test_of_a_fitted_image_only_gauss_newton_sees_the_finite_step(unet, schedule
         return fitted(scheduler.add_noise(x0, eps, t), t, encoder_hidden_states=current["text"].repeat_interleave(len(x0) // len(current["text"]), 0)).sample
 
     remember = unet.register_forward_pre_hook(lambda model, args, kwargs: current.update(text=kwargs["encoder_hidden_states"]), with_kwargs=True)
-    monkeypatch.setattr("abu.losses.target", answer)
-    monkeypatch.setattr("abu.influence.target", answer)
+    monkeypatch.setattr("abu.diffusion.losses.target", answer)
+    monkeypatch.setattr("abu.core.influence.target", answer)
     try:
         linear, curved = gauss_newton(unet, scheduler, list(moves), one, latents, texts, IDS, TIMESTEPS, 100)
         with moved(unet, {name: move[0] for name, move in one.items()}):

@@ -10,19 +10,20 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from helpers import picture, stable_diffusion, write_params
 from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
+from test_pipeline import abu_run, dvc, study_in
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from abu import ROOT
-from abu.cache import Prepared
-from abu.data import load_captions, read_image
-from abu.models import load_components, load_unet
-from abu.noise import normal, permutation
-
-from helpers import picture, stable_diffusion, write_params
-from test_pipeline import abu_run, dvc, study_in
+from abu.data.captions import load_captions
+from abu.data.pictures import read_image
+from abu.data.prepared import Prepared
+from abu.diffusion.components import load_components
+from abu.diffusion.noise import normal, permutation
+from abu.diffusion.unet import load_unet
 
 read = YAML(typ="safe").load
 PRESET = ROOT / "presets/mscoco.yaml"

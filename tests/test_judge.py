@@ -6,19 +6,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
-from abu import baselines
-from abu.baselines import METHODS, chance, cosine, das, distance, dot, kernel, trak
-from abu.data import name_queries, read_queries, right_images
-from abu.evaluate import deviations, signal_to_noise, summary
-from abu.features import FUNCTIONS, Sketch, fold, gradient_feature
-from abu.losses import target
-from abu.metrics import average_precision, correlations, interval, lds, paired
-from abu.models import select_weights
-from abu.noise import normals, stream
-from abu.retrain import Removal, each_alone, leave_k_out, random_halves, right_sets, top_of_all
-
 from test_math import data, scheduler, unet  # noqa: F401  (fixtures)
+
+from abu.baselines.features import FUNCTIONS, Sketch, fold, gradient_feature
+from abu.baselines.kernels import das, kernel, trak
+from abu.baselines.registry import METHODS, scores
+from abu.baselines.similarity import chance, cosine, distance, dot
+from abu.data.queries import name_queries, read_queries, right_images
+from abu.diffusion.losses import target
+from abu.diffusion.noise import normals, stream
+from abu.diffusion.unet import select_weights
+from abu.judge.deviations import deviations, signal_to_noise, summary
+from abu.judge.intervals import interval, paired
+from abu.judge.lds import correlations, lds
+from abu.judge.ranking import average_precision
+from abu.judge.removals import (
+    Removal,
+    each_alone,
+    leave_k_out,
+    random_halves,
+    right_sets,
+    top_of_all,
+)
 
 
 def features(n: int, p: int, *key) -> torch.Tensor:
@@ -97,14 +106,14 @@ def test_registry_asks_for_what_it_needs_and_names_what_is_missing() -> None:
     pair = (features(2, 8, "q"), features(3, 8, "x"))
     asked = []
     evidence = lambda name: asked.append(name) or (torch.ones(3) if name == "losses" else pair)
-    assert baselines.scores("das", evidence, {"ridge": 1.0, "projection": 8, "other": 0}).shape == (2, 3)
+    assert scores("das", evidence, {"ridge": 1.0, "projection": 8, "other": 0}).shape == (2, 3)
     assert asked == ["mean gradients", "losses"]
     with pytest.raises(KeyError, match="needs the options"):
-        baselines.scores("trak", evidence, {"ridge": 1.0})
+        scores("trak", evidence, {"ridge": 1.0})
     with pytest.raises(KeyError, match="unknown method 'tracks'"):
-        baselines.scores("tracks", evidence, {})
+        scores("tracks", evidence, {})
     with pytest.raises(FloatingPointError, match="of 'pixel' are not finite"):
-        baselines.scores("pixel", lambda name: (pair[0] * float("nan"), pair[1]), {})
+        scores("pixel", lambda name: (pair[0] * float("nan"), pair[1]), {})
     assert all(function.__doc__ for function, *_ in METHODS.values())
 
 
@@ -199,7 +208,7 @@ def test_queries_are_named_and_know_what_is_right(tmp_path) -> None:
 
 
 def test_costs_are_set_column_by_column(tmp_path) -> None:
-    from abu.costs import record
+    from abu.study.costs import record
 
     record({"abu": {"seconds_once": 2}, "pixel": {"bytes": 3}}, tmp_path / "costs.csv")
     record({"abu": {"seconds_per_query": 0.5}}, tmp_path / "costs.csv")

@@ -8,14 +8,16 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel  # noqa: F401  (imported early: slow)
 
-from abu.curvature import precondition
-from abu.fisher import fisher_diagonal, query_gradient
-from abu.losses import check_timesteps, denoising_loss, loss_table
-from abu.metrics import chance_recall, rank, recall, standard_error
-from abu.models import select_weights, use_device
-from abu.noise import normal, normals, permutation, stream
-from abu.sample import sample
-from abu.unlearn import moved, norm, score, unlearn
+from abu.core.curvature import precondition
+from abu.core.fisher import fisher_diagonal, query_gradient
+from abu.core.unlearn import moved, norm, score, unlearn
+from abu.diffusion.device import use_device
+from abu.diffusion.losses import check_timesteps, denoising_loss, loss_table
+from abu.diffusion.noise import normal, normals, permutation, stream
+from abu.diffusion.sample import sample
+from abu.diffusion.unet import select_weights
+from abu.judge.intervals import standard_error
+from abu.judge.ranking import chance_recall, rank, recall
 
 CONFIG = dict(
     sample_size=8, in_channels=4, out_channels=4, cross_attention_dim=8, block_out_channels=(8, 8), norm_num_groups=4,

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abu.noise import stream
-from abu.page import Answer, answers_of, data_uri, page
+from abu.diffusion.noise import stream
+from abu.report.page import Answer, answers_of, data_uri, page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]

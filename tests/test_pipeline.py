@@ -1,6 +1,5 @@
 """The pipeline is declared truthfully and runs end to end on tiny parameters."""
 
-import ast
 import json
 import os
 import shutil
@@ -13,7 +12,8 @@ import papermill
 import pytest
 from ruamel.yaml import YAML
 
-from abu.run import notebook_of
+from abu.study.keys import imported, reached
+from abu.study.run import notebook_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -29,29 +29,48 @@ def code(path: Path) -> str:
     return "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
 
 
-def imported(path: Path, seen: frozenset = frozenset()) -> set[Path]:
-    """Modules of ``abu`` that a file imports, directly or through other modules of ``abu``."""
-    names = set()
-    for node in ast.walk(ast.parse(code(path))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "abu":
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    files = {ROOT / "src" / (name.replace(".", "/") + ".py") for name in names if name != "abu"}
-    files = {file for file in files if file.exists()} - seen
-    return files.union(*(imported(file, seen | files) for file in files))
+ROOMS = ("data", "diffusion", "core", "baselines", "judge")  # whose modules make numbers
+REPORT = ("study", "report")
+
+
+def rooms(notebook: Path) -> set[str]:
+    """Rooms of ``src/abu`` that a notebook reaches by its imports, directly or through modules."""
+    files = set().union(
+        *(reached(ROOT / "src" / Path(*name.split(".")).with_suffix(".py")) for name in imported(code(notebook)) if (ROOT / "src" / Path(*name.split(".")).with_suffix(".py")).is_file())
+    )
+    return {file.parent.name for file in files if file.parent.name != "abu"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_stage_declares_what_its_notebook_imports(stage: str) -> None:
+def test_stage_depends_on_the_rooms_that_its_notebook_reaches(stage: str) -> None:
     found, name = STAGES[stage], notebook_of(stage)
     notebook = ROOT / "notebooks" / f"{name}.ipynb"
-    expected = {str(file.relative_to(ROOT)) for file in imported(notebook) | {notebook}}
-    declared = {dep for dep in found["deps"] if dep.endswith((".py", ".ipynb"))}
-    assert declared == expected
+    wanted = rooms(notebook) & {*ROOMS, *(REPORT if stage == "report" else ())}
+    declared = {dep for dep in found["deps"] if dep.startswith(("src/", "notebooks/"))}
+    assert declared == {f"src/abu/{room}" for room in wanted} | {f"notebooks/{name}.ipynb"}
     common = {"common.seed", "common.device", "common.threads", "common.precision"}  # what changes numbers
     parameters = papermill.inspect_notebook(str(notebook))
     models = {"customize": {"common.models.${key}"}, "exemplars": {"common.models"}, "report": {"common.models"}}.get(stage, set())
     assert common - (set() if "precision" in parameters else {"common.precision"}) | {name, stage} | models == set(found["params"])
-    assert found["cmd"] == f"python -m abu.run {stage}" + (" customized=${key}" if "customized" in parameters and name != stage or name == "customize" else "")
+    assert found["cmd"] == f"python -m abu.study.run {stage}" + (" customized=${key}" if "customized" in parameters and name != stage or name == "customize" else "")
+
+
+def followers(changed: str) -> set[str]:
+    """Stages that an edit in a folder makes stale: that depend on it, or on what such a stage leaves."""
+    stale = {name for name, stage in STAGES.items() if changed in stage["deps"]}
+    outs = lambda names: {out for name in names for entry in STAGES[name]["outs"] for out in ([entry] if isinstance(entry, str) else entry)}
+    below = lambda dep, folders: any(dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/") for out in folders)
+    while more := {name for name, stage in STAGES.items() if any(below(dep, outs(stale)) for dep in stage["deps"])} - stale:
+        stale |= more
+    return stale
+
+
+def test_an_edit_makes_only_its_followers_stale() -> None:
+    """A test holds that rooms are declared truly; this one that they are few: the method trains nothing, the page reruns nothing."""
+    assert not followers("src/abu/core") & {"components", "prepare", "train", "generate", "customize"}
+    assert followers("src/abu/core") > {"cache", "unlearn", "compare", "evaluate"}
+    assert followers("src/abu/report") == followers("src/abu/study") == {"report"}
+    assert followers("src/abu/data") == set(STAGES)
 
 
 @by_notebook
@@ -98,7 +117,7 @@ def dvc(root: Path, command: str) -> str:
 def abu_run(root: Path, stage: str, *pairs: str) -> None:
     """One stage without DVC."""
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
-    done = subprocess.run([sys.executable, "-m", "abu.run", stage, *pairs], cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "abu.study.run", stage, *pairs], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -180,9 +199,9 @@ def test_ablations_run_in_workspaces_of_their_own(study: Path, tmp_path: Path) -
     YAML().dump(grid, tmp_path / "benchmarks/ablations.yaml")
     call("git", "add", "."), call("git", "commit", "--quiet", "--message", "study")
     before = results()
-    call(sys.executable, "-m", "abu.ablations")
+    call(sys.executable, "-m", "abu.study.ablations")
     assert results() == before and call("git", "status", "--porcelain") == "", "the study itself is as it was"
-    call(sys.executable, "-m", "abu.run", "ablations")
+    call(sys.executable, "-m", "abu.study.run", "ablations")
     found = pd.read_csv(tmp_path / "results/ablations/table.csv", index_col=["factor", "value"])
     assert found.state.tolist() == ["ran", "ran", "ran", "failed"] and found.seconds.iloc[:3].gt(0).all()
     assert found.loc[("curvature", "none"), "own_recall":].isna().all()
@@ -191,7 +210,7 @@ def test_ablations_run_in_workspaces_of_their_own(study: Path, tmp_path: Path) -
 
 
 def test_runner_refuses_unknown_stages_and_parameters(tmp_path: Path) -> None:
-    from abu.run import execute
+    from abu.study.run import execute
 
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     shutil.copy(ROOT / "params.yaml", tmp_path)

@@ -18,26 +18,41 @@ from diffusers import UNet2DConditionModel
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
-from abu import calibrate, counts, footprint
-from abu.baselines import METHODS
-from abu.cache import Prepared, prepare, write_array, write_parts
-from abu.costs import MEASURED, STAGE, STAGES, read, record
-from abu.curvature import eigenbasis
-from abu.data import load_captions
-from abu.evidence import Evidence
-from abu.jobs import (
-    Attributed, curvature_of, eigenvalues_of, forward_of, gradient_of, influence_of, losses_of, rescore, shapes_of, store_of, unflatten,
+from abu.baselines.evidence import Evidence
+from abu.baselines.registry import METHODS
+from abu.core.curvature import eigenbasis
+from abu.core.jobs import (
+    Attributed,
+    curvature_of,
+    eigenvalues_of,
+    forward_of,
+    gradient_of,
+    influence_of,
+    losses_of,
+    rescore,
+    shapes_of,
+    store_of,
+    unflatten,
     unlearn_query,
 )
-from abu.models import load_components, select_weights
-from abu.noise import normal
-from abu.plan import KINDS, TABLE, Pass, Rate, Stage, Study, predict
-from abu.retrain import Questions, Recipe, ask, retrain
-from abu.run import execute
-from abu.sample import sample
-from abu.sizes import EXEMPLARS, count_exemplars, count_images, count_published, sizes_of
-from abu.store import leading
-from abu.train import train
+from abu.core.store import leading
+from abu.data.captions import load_captions
+from abu.data.files import write_array, write_parts
+from abu.data.prepared import Prepared
+from abu.diffusion.components import load_components
+from abu.diffusion.encode import prepare
+from abu.diffusion.noise import normal
+from abu.diffusion.sample import sample
+from abu.diffusion.train import train
+from abu.diffusion.unet import select_weights
+from abu.judge.retrain import Questions, Recipe, ask, retrain
+from abu.report.figures import strips
+from abu.study import calibrate, counts, footprint
+from abu.study.costs import MEASURED, STAGE, STAGES, read, record
+from abu.study.plan import KINDS, TABLE, Pass, Rate, Stage, Study, predict
+from abu.study.run import execute
+from abu.study.sizes import EXEMPLARS, count_exemplars, count_images, count_published, sizes_of
+from abu.study.tasks import run_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 load = YAML(typ="safe").load
@@ -206,7 +221,7 @@ def test_features_count_rows(study, config, rows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # evidence is kept in scratch
     evidence = Evidence(
         shared, None, [], [], ["prompt"], torch.zeros(1, 3, 64, 64), normal((s.tokens, s.width), "empty"), {"steps": 3}, c["dimension"],
-        "", None, "model", {"engine": "process"},
+        "", None, run_tasks,
     )
     methods = [name for name, (_, _, options) in METHODS.items() if options]
     run = lambda: [evidence(name) for method in methods for name in METHODS[method][1]]
@@ -254,7 +269,7 @@ def test_captions_on_the_fly_are_encoded_whenever_they_are_read(study):
 
 def bench(params: dict) -> calibrate.Bench:
     sizes, components, config = sizes_of(params)
-    return calibrate.Bench(components, config, sizes, 64, params["train"], {}, "cpu")
+    return calibrate.Bench(components, config, sizes, 64, params["train"], {}, "cpu", strips)
 
 
 def test_every_pass_can_be_calibrated(params, study):
@@ -398,7 +413,7 @@ def test_plan_runs_on_its_own_and_meets_what_was_measured(tmp_path):
     took = {("train", ""): {"seconds": 1e6}, ("cache", ""): {"seconds": 1e-3}}
     record(took, tmp_path / STAGES, STAGE, MEASURED)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
-    subprocess.run([sys.executable, "-m", "abu.run", "plan", "seconds=0.01", "threads=1"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "abu.study.run", "plan", "seconds=0.01", "threads=1"], cwd=tmp_path, env=environment, check=True, capture_output=True)
     table = pd.read_csv(tmp_path / "results/plan/plan.csv", keep_default_na=False)
     assert set(table.stage) == set(load(ROOT / "dvc.yaml")["stages"])
     assert (table.seconds > 0).all() and (table.memory > 1e8).all() and (table.disk > 0).all()

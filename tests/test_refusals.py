@@ -20,21 +20,22 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-
-import abu
-from abu.cache import Prepared, prepare, write_parts
-from abu.data import load_captions
-from abu.evaluate import deviations
-from abu.metrics import lds
-from abu.models import load_components
-from abu.published import exemplars, read_tasks
-from abu.retrain import Recipe, retrain
-from abu.run import execute, notebook_of, parameters
-from abu.tasks import run_tasks
-from abu.train import train
-
 from test_data import UNET, coco_content
 from test_pipeline import NOTEBOOKS, ROOT, code, read
+
+import abu
+from abu.data.captions import load_captions
+from abu.data.files import write_parts
+from abu.data.prepared import Prepared
+from abu.data.published import exemplars, read_tasks
+from abu.diffusion.components import load_components
+from abu.diffusion.encode import prepare
+from abu.diffusion.train import train
+from abu.judge.deviations import deviations
+from abu.judge.lds import lds
+from abu.judge.retrain import Recipe, retrain
+from abu.study.run import execute, notebook_of, parameters
+from abu.study.tasks import run_tasks
 
 STAGES = ("components", "prepare", "train", "generate", "cache", "customize", "generate-customized")
 STEP = {"relative_norm": 0.1, "damping": 0.1}
@@ -49,7 +50,7 @@ def cells(notebook: str) -> list:
 
 
 def run(stage: str, **changes) -> None:
-    """What ``abu.run`` does with a stage in the current folder, in this process and without figures, which take most of the time."""
+    """What ``abu.study.run`` does with a stage in the current folder, in this process and without figures, which take most of the time."""
     root = Path.cwd()
     own = {"customized": "panda"} if stage.startswith("customize") or "-" in stage else {}
     values = read(root / "params.yaml")["common"] | {"threads": 1} | parameters(stage, own | changes, root)
@@ -57,7 +58,7 @@ def run(stage: str, **changes) -> None:
     scope = {"display": lambda table: None}
     for cell in cells(notebook_of(stage)):
         exec(cell.source, scope)
-        scope |= {n: lambda *shown, **options: None for n, f in scope.items() if getattr(f, "__module__", "") == "abu.figures"}
+        scope |= {n: lambda *shown, **options: None for n, f in scope.items() if getattr(f, "__module__", "") == "abu.report.figures"}
         if "parameters" in cell.metadata.get("tags", []):
             scope |= values
 
@@ -171,11 +172,15 @@ def judged(**changes) -> Callable:
     return row
 
 
+def boxed(shared, x: int) -> torch.Tensor:
+    return torch.tensor([x])
+
+
 def kept_task(change: Callable[[Path], object]) -> Callable:
     def row(patch) -> Callable:
-        run_tasks(lambda shared, x: torch.tensor([x]), None, {"a": (1,)}, Path("kept"))
-        change(Path("kept/a.npz"))
-        return lambda: run_tasks(None, None, {"a": (1,)}, Path("kept"))["a"].value
+        ask = partial(run_tasks, boxed, None, {"a": (1,)}, scratch=Path("kept"))
+        change(ask()["a"].path)
+        return lambda: ask()["a"].value
 
     return row
 
@@ -339,9 +344,9 @@ ROWS: dict[str, tuple[Callable, type[Exception], str]] = {
     "a task without its fields": (benchmark([{"prompt": "a"}]), ValueError, "row 0 lacks .'synth_image_path'"),
     "a task without its exemplars": (benchmark([TASK]), IndexError, "lists 0 cases; the task list asks for number 0"),
     # kept work, full disks, the runner
-    "a torn task": (kept_task(torn), ValueError, "a.npz holds no finished task .*: delete it, and it is run again"),
-    "a pickle in place of a task": (kept_task(lambda path: np.savez(path, value=np.array([Bomb()], object), seconds=1.0)), ValueError, "a.npz holds no finished task"),
-    "a full disk under a task": (full_disk(np, "savez", partial(run_tasks, lambda shared: torch.ones(3), None, {"a": ()}, Path("kept"))), OSError, "No space left"),
+    "a torn task": (kept_task(torn), ValueError, "npz holds no finished task .*: delete it, and it is run again"),
+    "a pickle in place of a task": (kept_task(lambda path: np.savez(path, value=np.array([Bomb()], object), seconds=1.0)), ValueError, "npz holds no finished task"),
+    "a full disk under a task": (full_disk(np, "savez", partial(run_tasks, lambda shared: torch.ones(3), None, {"a": ()}, scratch=Path("kept"))), OSError, "No space left"),
     "a full disk under a checkpoint": (full_disk(torch, "save", partial(small_train, Path("kept.pt"))), OSError, "No space left"),
     "a full disk under prepared images": (full_disk(np.memmap, "flush", encode), OSError, "No space left"),
     "a full disk under a store": (full_disk(np.memmap, "flush", partial(write_parts, Path("store.npy"), (2, 3), "float16", [torch.ones(2, 3)])), OSError, "No space left"),

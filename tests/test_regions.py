@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-from abu.fisher import query_gradient
-from abu.losses import denoising_loss
-from abu.models import select_weights
-from abu.noise import normals
-from abu.regions import box, choice, mask, read_region, regions_of, side_by_side
 from test_math import TIMESTEPS, data, scheduler, unet  # noqa: F401
+
+from abu.core.fisher import query_gradient
+from abu.core.regions import box, mask, read_region, regions_of, side_by_side
+from abu.diffusion.losses import denoising_loss
+from abu.diffusion.noise import normals
+from abu.diffusion.unet import select_weights
+from abu.judge.ranking import choice
 
 
 def test_a_box_covers_its_share_of_every_place() -> None:

@@ -5,20 +5,21 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from helpers import UNET, picture, stable_diffusion, tiny_unet
 from safetensors.torch import save_file
 
 from abu import ROOT
-from abu.cache import Prepared, adopt
-from abu.data import load_captions
-from abu.models import load_components, select_weights
-from abu.noise import normals
-from abu.published import distractors
-from abu.released import load_fisher, load_weights, released
-
-from helpers import UNET, picture, stable_diffusion, tiny_unet
+from abu.core.fisher import load_fisher
+from abu.data.captions import load_captions
+from abu.data.prepared import Prepared
+from abu.data.published import distractors
+from abu.data.released import released
+from abu.diffusion.components import load_components
+from abu.diffusion.encode import adopt
+from abu.diffusion.noise import normals
+from abu.diffusion.unet import load_weights, select_weights
 
 CONFIG = UNET | {"cross_attention_dim": 128}
 N, C = 5, 2
@@ -138,7 +139,7 @@ def prepared(files: dict, components, out: Path) -> Prepared:
     *arrays, records = released(files["x"], files["texts"], files["records"])
     out.mkdir(exist_ok=True)
     adopt(*arrays, records, components, out, 32)
-    return Prepared(out, components)
+    return Prepared(out, components.states)
 
 
 @pytest.mark.parametrize("flips", [1, 2])

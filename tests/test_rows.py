@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from abu.baselines import cosine, distance, dot, kernel
-from abu.losses import loss_table
-from abu.noise import normals
-from abu.rows import Parts, Rows, Stored, column, in_parts, some, stack
 from test_math import IDS, TIMESTEPS, data, scheduler, unet  # noqa: F401
+
+from abu.baselines.kernels import kernel
+from abu.baselines.similarity import cosine, distance, dot
+from abu.data.rows import Parts, Rows, Stored, column, in_parts, some, stack
+from abu.diffusion.losses import loss_table
+from abu.diffusion.noise import normals
 
 
 def stored(path: Path, values: torch.Tensor, dtype: str = "float32") -> Rows:

@@ -10,39 +10,52 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
-
-from abu.curvature import eigenbasis
-from abu.fisher import fisher_diagonal, query_gradient
-from abu.jobs import (
-    Attributed, by_weight, curvature_of, eigenvalues_of, flat, gradient_of, influence_of, linear_of, losses_of, move_of, rescore, shapes_of, shards,
-    unflatten, unit_moves, unlearn_query,
-)
-from abu.losses import loss_table
-from abu.models import select_weights
-from abu.regions import box
-from abu.retrain import Questions, Recipe, ask, retrain
-from abu.rows import Rows, Stored
-from abu.sample import sample
-from abu.tasks import run_tasks
-from abu.train import train
-from abu.unlearn import moved
-
-from test_data import UNET, components, data as prepared, records  # noqa: F401  (fixtures)
+from test_data import UNET, components, records  # noqa: F401  (fixtures)
 from test_math import IDS, TIMESTEPS, data, unet  # noqa: F401
 
+from abu.core.curvature import eigenbasis
+from abu.core.fisher import fisher_diagonal, query_gradient
+from abu.core.jobs import (
+    Attributed,
+    by_weight,
+    curvature_of,
+    eigenvalues_of,
+    flat,
+    gradient_of,
+    influence_of,
+    linear_of,
+    losses_of,
+    move_of,
+    rescore,
+    shapes_of,
+    shards,
+    unflatten,
+    unit_moves,
+    unlearn_query,
+)
+from abu.core.regions import box
+from abu.core.unlearn import moved
+from abu.data.rows import Rows, Stored
+from abu.diffusion.losses import loss_table
+from abu.diffusion.sample import sample
+from abu.diffusion.train import train
+from abu.diffusion.unet import select_weights
+from abu.judge.retrain import Questions, Recipe, ask, retrain
+from abu.study.tasks import run_tasks
 
-def multiply(shared: torch.Tensor, factor: int, log: Path) -> torch.Tensor:
-    with log.open("a") as file:
+
+def multiply(shared: torch.Tensor, factor: int, log: str) -> torch.Tensor:
+    with open(log, "a") as file:
         file.write(f"{factor}\n")
     if factor == 13:
         raise ValueError("unlucky")
     return shared * factor
 
 
-def die_once(shared: torch.Tensor, factor: int, mark: Path) -> torch.Tensor:
+def die_once(shared: torch.Tensor, factor: int, mark: str) -> torch.Tensor:
     """The first worker that gets here is killed in mid-task."""
-    if not mark.exists():
-        mark.touch()
+    if not Path(mark).exists():
+        Path(mark).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return shared * factor
 
@@ -62,37 +75,37 @@ def cluster():
 
 def test_finished_tasks_are_kept_and_a_failure_loses_only_its_own(tmp_path: Path) -> None:
     shared, log, folder = torch.arange(3.0), tmp_path / "log", tmp_path / "tasks"
-    tasks = {str(f): (f, log) for f in (2, 3, 13, 4)}
+    tasks = {str(f): (f, str(log)) for f in (2, 3, 13, 4)}
     with pytest.raises(ValueError, match="unlucky"):
-        run_tasks(multiply, shared, tasks, folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["2.npz", "3.npz"]
-    found = run_tasks(multiply, shared, {name: tasks[name] for name in ("4", "3", "2")}, folder)
+        run_tasks(multiply, shared, tasks, scratch=folder)
+    assert sorted(path.name.split("-")[0] for path in folder.rglob("*.npz")) == ["2", "3"]
+    found = run_tasks(multiply, shared, {name: tasks[name] for name in ("4", "3", "2")}, scratch=folder)
     assert log.read_text().split() == ["2", "3", "13", "4"]
     assert values(found) == {"4": [0, 4, 8], "3": [0, 3, 6], "2": [0, 2, 4]} and list(found) == ["4", "3", "2"]
     assert found["4"].seconds > 0
-    assert list(run_tasks(multiply, shared, {"9": (9, log), "2": (2, log)}, folder, hours=0)) == ["2"]
+    assert list(run_tasks(multiply, shared, {"9": (9, str(log)), "2": (2, str(log))}, scratch=folder, hours=0)) == ["2"]
     with pytest.raises(ValueError, match="engine is 'spark'"):
-        run_tasks(multiply, shared, tasks, folder, engine="spark")
+        run_tasks(multiply, shared, tasks, scratch=folder, engine="spark")
 
 
 def test_ray_gives_the_same_and_keeps_what_is_finished(tmp_path: Path, cluster) -> None:
     shared, log = torch.arange(4.0), tmp_path / "log"
-    tasks = {str(f): (f, log) for f in range(5)}
-    here = run_tasks(multiply, shared, tasks, tmp_path / "here")
-    there = run_tasks(multiply, shared, tasks, tmp_path / "there", engine="ray")
+    tasks = {str(f): (f, str(log)) for f in range(5)}
+    here = run_tasks(multiply, shared, tasks, scratch=tmp_path / "here")
+    there = run_tasks(multiply, shared, tasks, scratch=tmp_path / "there", engine="ray")
     assert values(here) == values(there) and list(there) == list(tasks)
     assert len(log.read_text().split()) == 10
-    run_tasks(multiply, shared, tasks, tmp_path / "there", engine="ray")
+    run_tasks(multiply, shared, tasks, scratch=tmp_path / "there", engine="ray")
     assert len(log.read_text().split()) == 10
     with pytest.raises(ValueError, match="unlucky"):
-        run_tasks(multiply, shared, {"13": (13, log)}, tmp_path / "there", engine="ray")
+        run_tasks(multiply, shared, {"13": (13, str(log))}, scratch=tmp_path / "there", engine="ray")
 
 
 def test_a_task_whose_worker_is_killed_is_run_again(tmp_path: Path, cluster) -> None:
     shared, mark = torch.arange(4.0), tmp_path / "mark"
-    there = run_tasks(die_once, shared, {"a": (2, mark), "b": (3, mark)}, tmp_path / "there", engine="ray")
+    there = run_tasks(die_once, shared, {"a": (2, str(mark)), "b": (3, str(mark))}, scratch=tmp_path / "there", engine="ray")
     assert mark.exists()
-    assert values(there) == values(run_tasks(die_once, shared, {"a": (2, mark), "b": (3, mark)}, tmp_path / "here"))
+    assert values(there) == values(run_tasks(die_once, shared, {"a": (2, str(mark)), "b": (3, str(mark))}, scratch=tmp_path / "here"))
 
 
 @pytest.fixture
@@ -145,14 +158,14 @@ def test_shards_of_two_machines_merge_to_the_bytes_of_one(tmp_path: Path, shared
     for task, arguments in (losses_of, ()), (curvature_of, (2, "ekfac")):
         tasks = {name: (*arguments, *part) for name, part in shards(len(IDS), 2).items()}
         one, two, three = (tmp_path / task.__name__ / name for name in ("one", "two", "three"))
-        merge = lambda folder, wanted: torch.cat([r.value.flatten() for r in run_tasks(task, shared, wanted, folder).values()])
+        merge = lambda folder, wanted: torch.cat([r.value.flatten() for r in run_tasks(task, shared, wanted, scratch=folder).values()])
         whole = merge(one, tasks)
         merge(three, {name: tasks[name] for name in ("4-5", "0-2")})
         merge(two, {"2-4": tasks["2-4"]})
-        for file in three.iterdir():
-            shutil.copy(file, two)
+        shutil.copytree(three, two, dirs_exist_ok=True)
         assert torch.equal(merge(two, tasks), whole)
-        assert run_tasks(task, None, tasks, two).keys() == tasks.keys(), "nothing is left to run"
+        left = run_tasks(task, shared, tasks, scratch=two, hours=0)
+        assert left.keys() == tasks.keys(), "nothing is left to run"
 
 
 def test_a_region_is_unlearned_more_than_the_rest(shared: Attributed) -> None:
@@ -182,7 +195,7 @@ def test_ray_caches_and_unlearns_as_this_process_does(tmp_path: Path, shared: At
     step = (1, 2, "diagonal", 0.1, {"steps": 2, "relative_norm": 0.1})
     for task, arguments in (losses_of, (0, 3)), (curvature_of, (2, "ekfac", 1, 4)), (unlearn_query, step):
         here, there = (
-            run_tasks(task, shared, {"task": arguments}, tmp_path / task.__name__ / engine, engine=engine)["task"].value
+            run_tasks(task, shared, {"task": arguments}, scratch=tmp_path / engine, engine=engine)["task"].value
             for engine in ("process", "ray")
         )
         assert torch.equal(here, there) and torch.isfinite(here).all(), task.__name__
@@ -195,7 +208,7 @@ def test_retraining_is_train_without_the_images(tmp_path: Path, prepared, compon
     ids = prepared.ids[:-1]
     recipe = Recipe(prepared, components.scheduler, config, options, ids, "cpu")
     tasks = {"a": (ids[:2], 0), "b": (ids[:2], 1)}
-    here, there = (run_tasks(retrain, recipe, tasks, tmp_path / e, engine=e) for e in ("process", "ray"))
+    here, there = (run_tasks(retrain, recipe, tasks, scratch=tmp_path / e, engine=e) for e in ("process", "ray"))
     unet, *_ = train(prepared, components.scheduler, config, ids[2:], **options, progress="")  # noqa: F811
     flat = torch.cat([p.flatten() for p in unet.parameters()])
     assert torch.equal(here["a"].value, flat) and torch.equal(there["a"].value, flat)

@@ -1,0 +1,110 @@
+"""Sketched gradients of a denoiser: the features of TRAK, JourneyTRAK, D-TRAK, DAS and gradient similarity."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from abu.data.checks import check_counts, check_finite
+from abu.diffusion.losses import check_timesteps, target
+from abu.diffusion.noise import normals, stream
+
+FUNCTIONS: dict[
+    str, Callable[[Tensor, Tensor], Tensor]
+] = {  # of the network's output and its target, [T, c, h, w]
+    "loss": lambda output, wanted: (output - wanted).square().mean(),
+    "square": lambda output, wanted: output.square().mean(),
+    "mean": lambda output, wanted: output.mean(),
+}
+
+
+class Sketch:
+    """Random projection P^T g of a gradient to ``dimension`` numbers, never written as a matrix.
+
+    Every coordinate is added, under a random sign, to one random place (Charikar et al. 2002; the sparsest of Kane &
+    Nelson 2014), so inner products are kept in expectation and memory is one place and one sign a coordinate.
+    ``sizes`` are the weights' numbers of elements by name; each weight's draw is named (seed, "sketch", weight).
+    """
+
+    def __init__(
+        self, sizes: dict[str, int], dimension: int, seed: int, device: str | torch.device = "cpu"
+    ):
+        check_counts(dimension=dimension)
+        self.dimension = dimension
+        self.places, self.signs = {}, {}
+        for name, size in sizes.items():
+            draw = stream(seed, "sketch", name)
+            self.places[name] = torch.from_numpy(draw.integers(dimension, size=size)).to(device)
+            self.signs[name] = torch.from_numpy(draw.integers(2, size=size) * 2 - 1).to(
+                device, torch.int8
+            )
+
+    def __call__(self, gradient: dict[str, Tensor]) -> Tensor:
+        """Sketch of one gradient, float32 [dimension]."""
+        out = torch.zeros(self.dimension, device=next(iter(self.places.values())).device)
+        for name, g in gradient.items():
+            out.index_add_(0, self.places[name], g.flatten().float() * self.signs[name])
+        return out
+
+
+def fold(features: Tensor, dimension: int) -> Tensor:
+    """Sketches [N, p] brought to a smaller ``dimension``, which must divide p: the sum of p's equal parts is a sketch too."""
+    if dimension < 1 or features.shape[1] % dimension:
+        raise ValueError(f"projection size {dimension} does not divide {features.shape[1]}")
+    return features.reshape(len(features), -1, dimension).sum(1)
+
+
+def gradient_feature(
+    unet,
+    scheduler,
+    weights: Sequence[str],
+    sketch: Sketch,
+    function: str,
+    x0: Tensor,
+    text: Tensor,
+    timesteps: Sequence[int],
+    key: tuple,
+) -> tuple[Tensor, float]:
+    """``P^T (1/T) sum_t grad f(x_t)`` of one image, [p], and its mean loss over the timesteps.
+
+    ``x0``: [c, h, w], or [T, c, h, w] for one latent a timestep; ``text``: [L, D]; ``function``: a name in FUNCTIONS;
+    the noise of timestep t is named (*key, "feature", t).
+    """
+    check_timesteps(scheduler, timesteps)
+    if function not in FUNCTIONS:
+        raise ValueError(f"output function is {function!r}; expected one of {sorted(FUNCTIONS)}")
+    params = [unet.get_parameter(name) for name in weights]
+    device, count = params[0].device, len(timesteps)
+    x0 = x0.float().to(device).expand(count, *x0.shape[-3:])
+    t = torch.tensor(list(timesteps), device=device)
+    eps = normals(tuple(x0.shape[1:]), [(*key, "feature", int(s)) for s in timesteps]).to(device)
+    states = text.float().to(device).expand(count, *text.shape)
+    output = unet(scheduler.add_noise(x0, eps, t), t, encoder_hidden_states=states).sample
+    wanted = target(scheduler, x0, eps, t)
+    gradient = torch.autograd.grad(FUNCTIONS[function](output, wanted), params, allow_unused=True)
+    feature = sketch({name: g for name, g in zip(weights, gradient) if g is not None}).cpu()
+    check_finite(f"gradient feature of {key}", feature)
+    return feature, (output - wanted).square().mean().item()
+
+
+def feature_task(shared: dict, function: str, x0: Tensor, texts: Tensor, names: list) -> Tensor:
+    """Features and losses of several images, [B, p + 1]: of the first of each in ``x0`` and ``texts`` [B, 1 or more, ...];
+    ``shared`` has the other arguments of ``gradient_feature``."""
+    model, kept = (
+        shared["unet"],
+        {k: v for k, v in shared.items() if k not in ("unet", "seed", "timesteps")},
+    )
+    rows = []
+    for x, text, (name, *own) in zip(x0[:, 0], texts[:, 0], names):
+        times = own or shared["timesteps"]
+        feature, loss = gradient_feature(
+            model,
+            **kept,
+            function=function,
+            x0=x,
+            text=text,
+            timesteps=times,
+            key=(shared["seed"], name),
+        )
+        rows.append(torch.cat([feature, torch.tensor([loss])]))
+    return torch.stack(rows)

@@ -1,0 +1,60 @@
+"""Kernel methods on sketched gradients: TRAK, JourneyTRAK, D-TRAK, DAS. Scores float64 [Q, N]; options (``ridge``, ``projection``) are
+those that the search chooses."""
+
+import torch
+from torch import Tensor
+
+from abu.baselines.features import fold
+from abu.baselines.similarity import Pair
+from abu.data.rows import in_parts
+
+
+def kernel(pair: Pair, ridge: float, projection: int) -> tuple[Tensor, Tensor]:
+    """``phi(q)^T (Phi^T Phi + lambda I)^-1 phi(z)`` [Q, N], and the leverages of the training images [N].
+
+    ``lambda = ridge * mean_z |phi(z)|^2``, so that ``ridge`` has no unit; solved in the smaller of N and ``projection``
+    dimensions (``(Phi^T Phi + lambda)^-1 Phi^T = Phi^T (Phi Phi^T + lambda)^-1``), of which two square matrices are held.
+    Raises ValueError unless ridge > 0.
+    """
+    if not ridge > 0:
+        raise ValueError(f"ridge is {ridge}; expected a number above 0")
+    q = fold(pair[0], projection).double()
+    walk = lambda: (fold(part, projection).double() for part in in_parts(pair[1]))
+    lengths = torch.cat([part.square().sum(1) for part in walk()])
+    lam = ridge * lengths.mean()
+    if len(lengths) <= projection:
+        x = torch.cat(list(walk()))
+        gram = x @ x.T
+        solved = torch.linalg.solve(
+            gram + lam * torch.eye(len(x), dtype=x.dtype), gram
+        )  # (K + lambda)^-1 K
+        return torch.linalg.solve(
+            gram + lam * torch.eye(len(x), dtype=x.dtype), x @ q.T
+        ).T, solved.diagonal()
+    square = lam * torch.eye(projection, dtype=q.dtype)
+    for part in walk():
+        square.addmm_(part.T, part)
+    factor, found = torch.linalg.cholesky(square), []
+    for part in walk():
+        solved = torch.cholesky_solve(part.T, factor)  # [p, n]
+        found.append(torch.cat([q @ solved, (part.T * solved).sum(0, keepdim=True)]))
+    scores = torch.cat(found, 1)
+    return scores[:-1], scores[-1]
+
+
+def trak(pair: Pair, ridge: float, projection: int) -> Tensor:
+    """TRAK (arXiv 2303.14186), one model: ``kernel`` of sketched loss gradients.
+
+    JourneyTRAK (arXiv 2312.06205) is the same with a query gradient taken along the sampler's path, and D-TRAK
+    (arXiv 2311.00500) with gradients of ``mean(output^2)`` in place of the loss.
+    """
+    return kernel(pair, ridge, projection)[0]
+
+
+def das(pair: Pair, losses: Tensor, ridge: float, projection: int) -> Tensor:
+    """DAS: ``|phi(q)^T (Phi^T Phi + lambda I)^-1 phi(z)|^2 |r_z|^2 / (1 - h_z)^2``.
+
+    phi from gradients of ``mean(output)``; ``|r_z|^2``: mean squared residual (``losses`` [N]); h_z: leverage.
+    """
+    scores, leverage = kernel(pair, ridge, projection)
+    return scores.square() * (losses.double() / (1 - leverage).square())

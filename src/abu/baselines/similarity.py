@@ -1,0 +1,41 @@
+"""Similarity of a query and a training image: scores float64 [Q, N] from a pair of evidence, of queries [Q, ...] and of training images
+[N, ...], which may come in parts."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from abu.data.rows import Parts, in_parts
+from abu.diffusion.noise import stream
+
+Pair = tuple[Tensor, Tensor | Parts]
+
+
+def distance(pair: Pair) -> Tensor:
+    """``-||x_q - x_z||_2`` of pixels or latents."""
+    q = pair[0].flatten(1).double()
+    return -torch.cat([torch.cdist(q, part.flatten(1).double()) for part in in_parts(pair[1])], 1)
+
+
+def cosine(pair: Pair) -> Tensor:
+    """``<x_q, x_z> / (|x_q| |x_z|)`` of embeddings or gradients. Where the images have several vectors each, [N, C, D],
+    the nearest counts."""
+    q = normalize(pair[0].double(), dim=-1)
+    parts = (
+        normalize(part.double(), dim=-1).reshape(len(part), -1, q.shape[-1])
+        for part in in_parts(pair[1])
+    )
+    return torch.cat([torch.einsum("qd,ncd->qnc", q, x).amax(2) for x in parts], 1)
+
+
+def dot(pair: Pair) -> Tensor:
+    """``<grad L(q), grad L(z)>`` (TracIn with the last checkpoint alone, arXiv 2002.08484)."""
+    return torch.cat([pair[0].double() @ part.double().T for part in in_parts(pair[1])], 1)
+
+
+def chance(names: list[str], ids: list[int], seed: int) -> Tensor:
+    """Uniform draws, each named (seed, "random", query, image id)."""
+    return torch.tensor(
+        [[stream(seed, "random", name, id).random() for id in ids] for name in names],
+        dtype=torch.float64,
+    )

@@ -1,0 +1,112 @@
+"""Per-example gradients of chosen weights from what goes in and out of their layers.
+
+A layer's input and the gradient of its output, [B, ...], give every example's own weight gradient. Gradients are asked for at
+the outputs alone: no gradient of a weight is summed over the batch only to be thrown away, and nothing upstream of the first
+tapped layer is walked through.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import group_norm, layer_norm, unfold
+
+
+def split(name: str) -> tuple[str, str]:
+    """Layer and parameter (``weight`` or ``bias``) of a parameter's name."""
+    layer, _, kind = name.rpartition(".")
+    return layer, kind
+
+
+def full(z: Tensor) -> Tensor:
+    """At least float32: gradients of half precision are multiplied and squared in full."""
+    return z.float() if z.element_size() < 4 else z
+
+
+class Taps:
+    """Context that records inputs and outputs of the layers of the named parameters in one forward pass.
+
+    Linear, Conv2d (ungrouped), GroupNorm and LayerNorm, weights and biases; raises TypeError for other layers, RuntimeError
+    for a layer that is called twice. Runs without ``torch.compile``, which would not see the hooks.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str]):
+        self.names = list(names)
+        self.layers = {
+            layer: model.get_submodule(layer)
+            for layer in dict.fromkeys(split(name)[0] for name in names)
+        }
+        grouped = lambda layer: (
+            isinstance(layer, nn.Conv2d) and (layer.groups > 1 or layer.padding_mode != "zeros")
+        )
+        for name, layer in self.layers.items():
+            if not isinstance(
+                layer, nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm
+            ) or grouped(layer):
+                raise TypeError(
+                    f"per-example gradients of {type(layer).__name__} are not known ({name})"
+                )
+
+    def __enter__(self):
+        self.x, self.y = {}, {}
+        hook = lambda name: lambda layer, inputs, output: self.record(name, inputs[0], output)
+        self.handles = [
+            layer.register_forward_hook(hook(name)) for name, layer in self.layers.items()
+        ]
+        self.eager = torch.compiler.set_stance("force_eager")
+        self.eager.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.eager.__exit__(*error)
+        for handle in self.handles:
+            handle.remove()
+
+    def record(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        if name in self.y:
+            raise RuntimeError(
+                f"{name} was called twice: its per-example gradients would be those of the last call"
+            )
+        self.x[name], self.y[name] = full(x.detach()), y if y.requires_grad else y.requires_grad_()
+        return y
+
+    def backward(
+        self, outputs: Tensor, cotangents: Tensor | None = None, retain: bool = False
+    ) -> None:
+        """Gradients of ``sum(outputs * cotangents)`` (None: a scalar) at every tapped layer; ``retain`` as in autograd."""
+        dy = torch.autograd.grad(
+            outputs, list(self.y.values()), cotangents, retain_graph=retain, allow_unused=True
+        )
+        self.dy = {
+            name: torch.zeros_like(y) if d is None else full(d)
+            for (name, y), d in zip(self.y.items(), dy)
+        }
+
+    def tokens(self, name: str) -> tuple[Tensor, Tensor]:
+        """Inputs [B, S, I] and output gradients [B, S, O] of a Linear layer's weight, whose gradient is ``sum_s dy_s x_s^T``."""
+        layer, kind = split(name)
+        if kind != "weight" or not isinstance(self.layers[layer], nn.Linear):
+            raise TypeError(f"{name} is not the weight of a Linear layer")
+        return tuple(z.reshape(len(z), -1, z.shape[-1]) for z in (self.x[layer], self.dy[layer]))
+
+    def gradient(self, name: str) -> Tensor:
+        """Per-example gradients of one parameter, [B, *its shape]."""
+        layer_name, kind = split(name)
+        layer, x, dy = self.layers[layer_name], self.x[layer_name], self.dy[layer_name]
+        if isinstance(layer, nn.Linear):
+            if kind == "bias":
+                return dy.reshape(len(dy), -1, dy.shape[-1]).sum(1)
+            x, dy = self.tokens(name)
+            return torch.bmm(dy.mT, x)
+        if isinstance(layer, nn.Conv2d):
+            if kind == "bias":
+                return dy.sum((2, 3))
+            patches = unfold(
+                x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+            )  # [B, i * kh * kw, P]
+            return torch.bmm(dy.flatten(2), patches.mT).reshape(len(x), *layer.weight.shape)
+        if isinstance(layer, nn.GroupNorm):
+            own = dy * group_norm(x, layer.num_groups, eps=layer.eps) if kind == "weight" else dy
+            return own.flatten(2).sum(2) if own.dim() > 2 else own
+        own = dy * layer_norm(x, layer.normalized_shape, eps=layer.eps) if kind == "weight" else dy
+        return own.sum(tuple(range(1, own.dim() - len(layer.normalized_shape))))

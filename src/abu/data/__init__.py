@@ -1,0 +1,1 @@
+"""Pictures and captions in, arrays out: captions, rows on disk, manifests, atomic files, published latents."""

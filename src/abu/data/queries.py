@@ -1,0 +1,66 @@
+"""Queries: pictures that a model draws from prompts, and the images that are known to be right for them."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def name_queries(prompts: dict[str, list[str] | dict[str, dict]]) -> pd.DataFrame:
+    """Table of queries (query, name, kind, prompt, where) from prompts by kind.
+
+    A kind has a list of prompts, or a mapping from each prompt to what images are known to be right for it, as ``keep``
+    in ``load_captions``; of a listed prompt, those whose first caption it is. Noise goes by ``name``: the prompt, counted
+    where it comes again, so that adding a query changes no other. Raises ValueError for no prompt, or prompts of another form.
+    """
+    entries = prompts.values() if isinstance(prompts, dict) else [None]
+    if not all(
+        isinstance(e, list | dict) and all(isinstance(prompt, str) for prompt in e) for e in entries
+    ):
+        raise ValueError(
+            f"prompts are {prompts!r}; expected a list of texts for each kind, e.g. {{'plain': ['skull']}}"
+        )
+    rows, seen = [], Counter()
+    for kind, entries in prompts.items():
+        for prompt in entries:
+            where = entries[prompt] if isinstance(entries, dict) else {"caption": prompt}
+            seen[prompt] += 1
+            name = (prompt or "no caption") + (f" ({seen[prompt]})" if seen[prompt] > 1 else "")
+            rows.append(
+                {
+                    "query": len(rows),
+                    "name": name,
+                    "kind": kind,
+                    "prompt": prompt,
+                    "where": json.dumps(where),
+                }
+            )
+    if not rows:
+        raise ValueError("no query: the list of prompts is empty")
+    return pd.DataFrame(rows)
+
+
+def read_queries(path: Path) -> pd.DataFrame:
+    """Table of queries from a csv file; an empty prompt stays one."""
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def right_images(queries: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
+    """Which images are known to be right for each query, bool [Q, N]; raises KeyError for a field that images lack."""
+
+    def matches(where: dict) -> np.ndarray:
+        if unknown := where.keys() - set(images.columns):
+            raise KeyError(
+                f"images have no field {sorted(unknown)}; expected some of {list(images.columns)}"
+            )
+        tests = [
+            images[field].isin(values if isinstance(values, list) else [values])
+            for field, values in where.items()
+        ]
+        return np.logical_and.reduce(tests) if tests else np.zeros(len(images), bool)
+
+    return np.array([matches(json.loads(where)) for where in queries["where"]]).reshape(
+        len(queries), len(images)
+    )

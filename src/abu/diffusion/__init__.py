@@ -1,0 +1,1 @@
+"""The model that is asked about: named noise, denoising loss, U-Net, training, sampling, customizing."""

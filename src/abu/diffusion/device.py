@@ -1,0 +1,29 @@
+"""The device of a run."""
+
+import os
+
+import torch
+
+
+def use_device(device: str, threads: int = 0) -> torch.device:
+    """The device of a run, as ``find_device``; ``threads`` limits the CPU (0: all cores)."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    return find_device(device)
+
+
+def find_device(device: str) -> torch.device:
+    """The device called ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` on this machine.
+
+    Raises RuntimeError for a device that is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.zeros((), device=device).device
+        if found.type == "cuda":
+            torch.cuda.set_device(found)  # accelerate takes the current one
+        return found
+    except (AssertionError, RuntimeError) as error:
+        raise RuntimeError(
+            f"device {device!r} is not there: {str(error).splitlines()[0]}"
+        ) from error

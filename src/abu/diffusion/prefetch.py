@@ -1,0 +1,32 @@
+"""The next batch is made while the device computes this one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+Batch = tuple[object, Sequence[Tensor]]
+
+
+def prefetch(
+    batches: Sequence[Callable[[], Batch]], device: torch.device | str
+) -> Iterator[tuple[object, list[Tensor]]]:
+    """Label and tensors of each batch, in order, the tensors on ``device``.
+
+    A thread makes one batch ahead; an accelerator takes it from pinned memory without waiting. A batch's error comes out
+    where the batch would.
+    """
+    device = torch.device(device)
+
+    def make(batch: Callable[[], Batch]) -> Batch:
+        label, tensors = batch()
+        return label, [x.pin_memory() for x in tensors] if device.type == "cuda" else tensors
+
+    with ThreadPoolExecutor(1) as thread:
+        waiting = None
+        for batch in [*batches, None]:
+            done, waiting = waiting, batch and thread.submit(make, batch)
+            if done:
+                label, tensors = done.result()
+                yield label, [x.to(device, non_blocking=True) for x in tensors]

@@ -1,0 +1,166 @@
+"""Train a text-conditional denoiser with common random numbers.
+
+Batches are drawn from the *whole* data set; images that are left out drop out of their slots. So the noise, timestep,
+caption, flip and batch slot that a kept image meets are the same in every leave-K-out retraining.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import UNet2DConditionModel
+from diffusers.training_utils import EMAModel
+from torch.nn.utils import clip_grad_norm_
+
+from abu.data.checks import check_counts, check_finite, check_shares
+from abu.data.files import write_atomically
+from abu.data.prepared import Prepared
+from abu.data.progress import track
+from abu.data.readers import read_tensors
+from abu.diffusion.losses import denoising_loss
+from abu.diffusion.noise import normals, permutation, stream
+
+
+def hold_out(ids: list[int], count: int, seed: int) -> tuple[list[int], list[int]]:
+    """Ids to train on and ``count`` ids held out, both in the given order; the choice is named (seed, "held out")."""
+    if not 0 <= count < len(ids):
+        raise ValueError(f"cannot hold out {count} of {len(ids)} images")
+    out = {ids[i] for i in permutation(len(ids), seed, "held out")[:count]}
+    return [id for id in ids if id not in out], [id for id in ids if id in out]
+
+
+def initial_unet(config: dict, seed: int) -> UNet2DConditionModel:
+    """U-Net of a diffusers config with named initial weights; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(seed, "unet").integers(2**31)))
+        return UNet2DConditionModel(**config)
+
+
+def slots(n: int, step: int, batch_size: int, seed: int) -> list[tuple[int, int]]:
+    """Image numbers in the slots of one batch, with their epochs: named permutations of all ``n`` images, end to end."""
+    places = range(step * batch_size, (step + 1) * batch_size)
+    order = {
+        epoch: permutation(n, seed, "epoch", epoch) for epoch in {place // n for place in places}
+    }
+    return [(int(order[place // n][place % n]), place // n) for place in places]
+
+
+def batch(
+    data: Prepared,
+    scheduler,
+    rows: list[tuple[int, int]],
+    seed: int,
+    caption_dropout: float,
+    flips: bool,
+):
+    """Tensors x0, eps, t, text of ``rows`` (image number, epoch), each drawn under (seed, "train", image id, epoch)."""
+    drawn, keys = [], [(seed, "train", data.ids[i], epoch) for i, epoch in rows]
+    for draw in (stream(*key) for key in keys):
+        t = int(draw.integers(scheduler.config.num_train_timesteps))
+        drawn.append(
+            (
+                t,
+                int(draw.integers(data.texts.shape[1])),
+                int(draw.integers(2)),
+                draw.random() < caption_dropout,
+            )
+        )
+    t, captions, flip, dropped = (torch.tensor(column) for column in zip(*drawn))
+    at = torch.tensor([i for i, _ in rows])
+    x0 = data.latents[at, flip if flips else 0]
+    texts = data.texts[at, captions]
+    texts[dropped] = data.empty
+    return x0, normals(tuple(x0.shape[1:]), [(*key, "noise") for key in keys]), t, texts
+
+
+def learning_rate(step: int, steps: int, warmup: int) -> float:
+    """Factor of the learning rate: linear warm-up, then half a cosine to zero."""
+    return min((step + 1) / max(warmup, 1), 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def train(
+    data: Prepared,
+    scheduler,
+    config: dict,
+    keep: list[int],
+    steps: int,
+    batch_size: int,
+    lr: float,
+    warmup: int,
+    seed: int = 0,
+    caption_dropout: float = 0.1,
+    flips: bool = True,
+    ema_decay: float = 0.995,
+    clip_norm: float = 1.0,
+    precision: str = "no",
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 200,
+    observe: Callable[[torch.nn.Module], dict[str, float]] | None = None,
+    progress: str = "train",
+) -> tuple[UNet2DConditionModel, list[float], list[dict]]:
+    """Train on the images ``keep`` (ids); return the averaged (EMA) U-Net, the loss of each step, and what was observed.
+
+    AdamW, annealed learning rate, gradient norm clipped at ``clip_norm``. ``checkpoint``: a file to go on from, to the
+    bit; it must belong to the same arguments (name it by their fingerprint). ``observe(unet)`` is asked every
+    ``checkpoint_every`` steps. Raises ValueError for an empty ``keep``, a count below 1 or a torn checkpoint, KeyError for an unknown id,
+    FloatingPointError for a loss that is not finite. Under ``accelerate launch`` a batch is shared by the processes.
+    """
+    check_counts(steps=steps, batch_size=batch_size, checkpoint_every=checkpoint_every)
+    check_shares(caption_dropout=caption_dropout, ema_decay=ema_decay)
+    kept = set(data.rows(keep).tolist())
+    if not kept:
+        raise ValueError("no image to train on")
+    accelerator = Accelerator(mixed_precision=precision, cpu=str(device) == "cpu")
+    unet = initial_unet(config, seed)
+    ema = EMAModel(unet.parameters(), decay=ema_decay)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate(step, steps, warmup)
+    )
+    model, optimizer = accelerator.prepare(unet, optimizer)
+    ema.to(accelerator.device)
+    stateful = {"unet": unet, "optimizer": optimizer, "schedule": schedule, "ema": ema}
+    losses: list[float] = []
+    history: list[dict] = []
+    if checkpoint and checkpoint.exists():
+        state = read_tensors(checkpoint, accelerator.device)
+        losses, history = state.pop("losses"), state.pop("history")
+        for name, value in state.items():
+            stateful[name].load_state_dict(value)
+    for step in track(range(len(losses), steps), progress):
+        rows = [row for row in slots(len(data.ids), step, batch_size, seed) if row[0] in kept]
+        if rows:
+            mine = rows[accelerator.process_index :: accelerator.num_processes]
+            share = (
+                accelerator.num_processes / len(rows) if mine else 0.0
+            )  # processes' gradients are averaged
+            tensors = batch(data, scheduler, mine or rows[:1], seed, caption_dropout, flips)
+            loss = (
+                denoising_loss(model, scheduler, *(x.to(accelerator.device) for x in tensors)).sum()
+                * share
+            )
+            accelerator.backward(loss)
+            clip_grad_norm_(unet.parameters(), clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.step(unet.parameters())
+            losses.append(accelerator.reduce(loss.detach(), "mean").item())
+            check_finite(f"training loss of step {step}", torch.tensor(losses[-1]))
+        else:
+            losses.append(math.nan)
+        schedule.step()
+        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+            if observe:
+                ema.store(unet.parameters())
+                ema.copy_to(unet.parameters())
+                history.append({"step": step + 1, **observe(unet)})
+                ema.restore(unet.parameters())
+            if checkpoint and accelerator.is_main_process:
+                state = {name: part.state_dict() for name, part in stateful.items()}
+                state |= {"losses": losses, "history": history}
+                write_atomically(checkpoint, lambda file: torch.save(state, file))
+    ema.copy_to(unet.parameters())
+    return unet.requires_grad_(False).eval(), losses, history

@@ -1,0 +1,117 @@
+"""The U-Net: from a folder or a file of weights, made faster, and the choice of its attributed weights."""
+
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from abu.data.readers import named, read_tensors
+from abu.diffusion.attention import share_text
+
+SELECTIONS = {  # which parameters are attributed, by their names
+    "cross-attn-kv": lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
+    "cross-attn": lambda name: "attn2." in name,
+    "attn": lambda name: "attn1." in name or "attn2." in name,
+    "all": lambda name: True,
+}
+
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+def load_unet(folder: str | Path, device: torch.device | str = "cpu") -> UNet2DConditionModel:
+    """Trained U-Net, frozen, in evaluation mode."""
+    return UNet2DConditionModel.from_pretrained(folder).to(device).requires_grad_(False).eval()
+
+
+def load_published(
+    source: str | Path, latent: tuple[int, ...], text: int, device: torch.device | str = "cpu"
+) -> UNet2DConditionModel:
+    """Frozen U-Net of a whole model in diffusers' format, a folder or hub name.
+
+    Raises ValueError unless it takes latents of that shape [c, h, w] and token states of that width.
+    """
+    unet = (
+        UNet2DConditionModel.from_pretrained(source, subfolder="unet")
+        .to(device)
+        .requires_grad_(False)
+        .eval()
+    )
+    found = (unet.config.in_channels, unet.config.cross_attention_dim)
+    if found != (latent[0], text):
+        raise ValueError(
+            f"the U-Net of {source} takes (latent channels, text width) {found}; prepared were {(latent[0], text)}"
+        )
+    return unet
+
+
+def load_weights(
+    path: Path, config: dict, device: torch.device | str = "cpu"
+) -> UNet2DConditionModel:
+    """Frozen U-Net of a diffusers ``config`` with the weights of a state dict (``.bin``, ``.pt`` or ``.safetensors``), float32.
+
+    Raises ValueError unless the names and shapes are those of the config.
+    """
+    with torch.device("meta"):  # no initial weights are drawn
+        unet = UNet2DConditionModel(**config)
+    own, found = (
+        {name: tuple(value.shape) for name, value in unet.state_dict().items()},
+        read_tensors(path),
+    )
+    if isinstance(found, dict) and (unknown := [name for name in found if name not in own]):
+        raise ValueError(
+            f"{path} has {len(unknown)} entries that the U-Net of train.unet lacks: {unknown[:3]}"
+        )
+    weights = {
+        name: value.to(torch.float32, copy=True) for name, value in named(path, found, own).items()
+    }  # a mapped file is unaligned
+    unet.load_state_dict(weights, assign=True)
+    return unet.to(device).requires_grad_(False).eval()
+
+
+def speed_up(
+    unet: nn.Module, precision: str = "float32", compile: bool = False, channels_last: bool = False
+) -> nn.Module:
+    """The U-Net as asked for, changed in place, once: captions may be shared by rows (``abu.diffusion.attention``); ``precision`` of its
+    forward and backward passes: ``float32``, ``tf32`` (matrix products and convolutions of NVIDIA's tensor cores), ``bf16``
+    (autocast, weights stay float32); ``compile``: by ``torch.compile``; ``channels_last``: memory layout of convolutions.
+
+    Raises ValueError for an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; expected one of {PRECISIONS}")
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "float32"
+    asked = (precision, compile, channels_last)
+    if getattr(unet, "sped_up", None) == asked:
+        return unet
+    share_text(unet)
+    if channels_last:
+        unet.to(memory_format=torch.channels_last)
+    if precision == "bf16":
+        unet.forward = torch.autocast(unet.device.type, torch.bfloat16)(
+            type(unet).forward.__get__(unet)
+        )
+    if compile:
+        unet.compile()
+    unet.sped_up = asked
+    return unet
+
+
+def select_weights(unet: nn.Module, selection: str) -> list[str]:
+    """Names of the attributed parameters; sets exactly them to require a gradient.
+
+    Raises ValueError for an unknown selection or one that matches nothing.
+    """
+    if selection not in SELECTIONS:
+        raise ValueError(f"weight selection is {selection!r}; expected one of {sorted(SELECTIONS)}")
+    names = [name for name, _ in unet.named_parameters() if SELECTIONS[selection](name)]
+    if not names:
+        raise ValueError(
+            f"weight selection {selection!r} matches no parameter of {type(unet).__name__}"
+        )
+    unet.requires_grad_(False)
+    for name in names:
+        unet.get_parameter(name).requires_grad_(True)
+    return names

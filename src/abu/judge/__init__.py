@@ -1,0 +1,1 @@
+"""Who is left out, models trained again, and what they say of a ranking."""

@@ -1,0 +1,87 @@
+"""What retraining says: each query's loss and picture without some images, against the same without any removal."""
+
+import numpy as np
+import pandas as pd
+
+from abu.judge.intervals import paired, standard_error
+
+MEASURES = (
+    "loss",
+    "mse",
+    "clip",
+)  # of a query under a model; clip is a similarity, so removal lowers it
+
+
+def deviations(
+    models: pd.DataFrame, queries: pd.DataFrame, measured: dict[str, np.ndarray], seed: int
+) -> pd.DataFrame:
+    """One row for each model and query: ``raw_<measure>``, against the model in question, and ``<measure>``, against the
+    model of the same seed from which nothing was removed (its floor), so that chance they share is subtracted.
+
+    ``models``: method, k, draw, seed, group, a row for each of the R models; ``measured``: [R, Q] by name; ``seed``: of the
+    model in question. Raises ValueError where the model without removal is missing, FloatingPointError for a measure that is not finite.
+    """
+    if bad := [name for name, values in measured.items() if not np.isfinite(values).all()]:
+        raise FloatingPointError(f"not every {' and '.join(bad)} of the queries is finite")
+    nothing = {row.seed: index for index, row in models.iterrows() if row.method == "none"}
+    if lacking := {*models.seed, seed} - nothing.keys():
+        raise ValueError(f"no model without removal for seeds {sorted(lacking)}")
+    table = models.loc[models.index.repeat(len(queries))].reset_index(names="model")
+    table["query"] = np.tile(queries["query"], len(models))
+    table["kind"] = np.tile(queries["kind"], len(models))
+    floor = [nothing[s] for s in models.seed]
+    for name, values in measured.items():
+        table[f"raw_{name}"] = (values - values[nothing[seed]]).ravel()
+        table[name] = (values - values[floor]).ravel()
+    return table
+
+
+def summary(table: pd.DataFrame, against: str = "abu") -> pd.DataFrame:
+    """Mean and standard error over queries of every measure, by method, indexed by method and sorted by loss; and the p
+    value of a paired test of each method's rise of the loss against that of ``against``, over queries and seeds.
+
+    ``table``: rows of ``deviations`` for one K; draws are averaged first, then, for the means, the seeds that every method
+    has (all, where none is common), so that means compare; ``seeds``: how many went into them.
+    """
+    columns = [c for name in MEASURES for c in (f"raw_{name}", name) if c in table]
+    pairs = table.groupby(["method", "query", "seed"])[columns].mean()
+    common = set.intersection(*(set(part.seed) for _, part in table.groupby("method"))) or set(
+        table.seed
+    )
+    queries = pairs[pairs.index.isin(common, level="seed")].groupby(["method", "query"]).mean()
+    found = (
+        queries.groupby("method")
+        .mean()
+        .join(
+            queries.groupby("method")
+            .agg(lambda x: standard_error(x) if len(x) > 1 else np.nan)
+            .add_suffix("_se")
+        )
+    )
+    found["seeds"] = len(common)
+    found["images"] = table.groupby("method").images.mean()
+    losses = pairs.loss.unstack("method")
+    if against in losses:
+        both = {m: losses[[against, m]].dropna() if m != against else losses[[m]] for m in losses}
+        found["p"] = pd.Series(
+            {
+                m: paired(b[against], b[m]) if m != against and len(b) else np.nan
+                for m, b in both.items()
+            }
+        )
+    return found.sort_values("loss", ascending=False)
+
+
+def signal_to_noise(right: np.ndarray, random: np.ndarray) -> np.ndarray:
+    """By how many standard deviations of random removals the removal of right images raises each query's loss, [Q].
+
+    ``right``: [Q]; ``random``: [draws, Q], at least two. A query's deviation is its own where there are ten draws or
+    more; fewer are too few to know it, and it is pooled over the queries (root of the mean variance).
+    """
+    if len(random) < 2:
+        raise ValueError(
+            f"{len(random)} random removal has no standard deviation; expected at least 2"
+        )
+    variance = random.var(0, ddof=1)
+    deviation = np.sqrt(variance if len(random) >= 10 else variance.mean())
+    return (right - random.mean(0)) / deviation

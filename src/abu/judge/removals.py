@@ -1,0 +1,103 @@
+"""What is left out: of leave-K-out retrainings, of random halves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from abu.data.manifest import fingerprint
+from abu.diffusion.noise import permutation
+from abu.judge.ranking import rank
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One retraining: without the images ``removed`` (ids), under ``seed``. The other fields say what it is for."""
+
+    method: str  # whose top K; "none", "right", "random", "half"
+    k: int  # images for each query; 0 where that is not what was asked
+    draw: int  # of a random removal or half
+    seed: int
+    removed: tuple[int, ...]
+    group: str = "every query"  # whose images go together
+
+    @property
+    def name(self) -> str:
+        """Name of its task: equal sets of images and equal seeds are trained once."""
+        return f"{fingerprint(sorted(self.removed))}-{self.seed}"
+
+
+def top_of_all(scores: np.ndarray, ids: Sequence[int], k: int) -> tuple[int, ...]:
+    """Ids of the ``k`` highest-scored images of each query, for all queries together; ``scores``: [Q, N].
+
+    Raises ValueError unless 1 <= k < N.
+    """
+    if not 1 <= k < len(ids):
+        raise ValueError(f"k is {k}; expected 1 or more, and fewer than the {len(ids)} images")
+    return tuple(sorted({ids[i] for row in rank(scores)[:, :k] for i in row}))
+
+
+def random_removal(ids: Sequence[int], count: int, *key: int | str) -> tuple[int, ...]:
+    """``count`` ids of a named draw."""
+    return tuple(sorted(ids[i] for i in permutation(len(ids), *key)[:count]))
+
+
+def leave_k_out(
+    scores: dict[str, np.ndarray],
+    ids: Sequence[int],
+    groups: dict[str, Sequence[int]],
+    ks: Sequence[int],
+    seeds: Sequence[int],
+    draws: int,
+    seed: int,
+) -> list[Removal]:
+    """Batched leave-K-out: for each seed, K and group of queries (rows of the scores), each method's top K of the whole
+    group together, and as often as ``draws`` a random set as large as the first method's."""
+    found = []
+    for s, k, (group, rows) in product(seeds, ks, groups.items()):
+        tops = {method: top_of_all(values[list(rows)], ids, k) for method, values in scores.items()}
+        size = len(next(iter(tops.values())))
+        chosen = [
+            random_removal(ids, size, seed, "removal", group, k, draw) for draw in range(draws)
+        ]
+        found += [Removal(method, k, 0, s, removed, group) for method, removed in tops.items()]
+        found += [
+            Removal("random", k, draw, s, removed, group) for draw, removed in enumerate(chosen)
+        ]
+    return found
+
+
+def each_alone(
+    scores: np.ndarray,
+    ids: Sequence[int],
+    numbers: Sequence[int],
+    count: int,
+    method: str,
+    k: int,
+    seed: int,
+) -> list[Removal]:
+    """What batching costs: the top K of ``count`` queries, spread over all, each removed for that query alone.
+
+    ``numbers``: of the queries, [Q]; a removal's group names its query.
+    """
+    rows = np.linspace(0, len(numbers) - 1, count).round().astype(int) if count else []
+    return [
+        Removal(method, k, 0, seed, top_of_all(scores[[q]], ids, k), f"query {numbers[q]}")
+        for q in rows
+    ]
+
+
+def right_sets(ids: Sequence[int], right: np.ndarray, draws: int, seed: int) -> list[Removal]:
+    """Can the judge see at all? Removes the images ``right`` (bool [N]), and ``draws`` random sets as large."""
+    removed = tuple(id for id, out in zip(ids, right, strict=True) if out)
+    chosen = [random_removal(ids, len(removed), seed, "signal", draw) for draw in range(draws)]
+    return [Removal("right", 0, 0, seed, removed)] + [
+        Removal("random", 0, d, seed, r) for d, r in enumerate(chosen)
+    ]
+
+
+def random_halves(ids: Sequence[int], count: int, seeds: Sequence[int], seed: int) -> list[Removal]:
+    """``count`` random halves, for the linear datamodelling score: each is what a model is trained *without*."""
+    chosen = [random_removal(ids, len(ids) // 2, seed, "half", m) for m in range(count)]
+    return [Removal("half", 0, m, s, removed) for s in seeds for m, removed in enumerate(chosen)]
