@@ -1,7 +1,9 @@
-"""Provenance of the embedded data set: ``python scripts/emoji.py [OUT]`` rebuilds it from pinned npm packages.
+"""Provenance of the embedded data set: ``python scripts/emoji.py [OUT]`` rebuilds it from
+pinned npm packages.
 
-Needs ``npm`` and ``cairosvg``. Writes COCO captions folders: ``OUT`` holds three styles of every concept,
-``OUT/fluent-3d`` a fourth that no embedded model sees before it is customized. Artwork licences go beside them.
+Needs ``npm`` and ``cairosvg``. Writes COCO captions folders: ``OUT`` holds three styles of every
+concept, ``OUT/fluent-3d`` a fourth that no embedded model sees before it is customized. Artwork
+licences go beside them.
 """
 
 import io
@@ -24,6 +26,7 @@ STYLES = {  # style: (package, folder of its pictures)
     "fluent 3d": ("@lobehub/fluent-emoji-3d@1.1.0", "package/assets"),
 }
 NAMES = "emojibase-data@17.0.0"
+# ruff: noqa: E501 (tables of the licences)
 LICENCES = """\
 # Artwork and words of this data set
 
@@ -41,7 +44,8 @@ taken from emojibase-data 17.0.0 (MIT).
 
 
 def captions(name: str, keywords: list[str], style: str) -> list[str]:
-    """Five captions of one picture: plain name, twice with the style, keywords that leave the name out, and both."""
+    """Five captions of one picture: plain name, twice with the style, keywords that leave the name
+    out, and both."""
     others = [
         word for word in keywords if word not in name.split() and word not in ("143", "face")
     ] or [name]

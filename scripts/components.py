@@ -1,9 +1,11 @@
-"""Recipe of the embedded frozen components: tokenizer, autoencoder, and a CLIP with text and image tower.
+"""Provenance of the embedded components: ``python scripts/components.py [OUT]`` trains tokenizer,
+autoencoder, and a CLIP with text and image tower on the embedded pictures and captions.
 
 A real study loads published ones instead; these exist so that the package needs no model hub.
 """
 
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -12,11 +14,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from abu import ROOT
+from abu.data.captions import load_captions
+from abu.data.pictures import read_image
 from abu.data.progress import track
 
 LENGTH = 24  # tokens of a caption
-
-
 LATENT_NOISE = 0.15  # standard deviation of the posterior, for latents of unit variance
 
 
@@ -26,7 +29,8 @@ def cosine(step: int, steps: int, warmup: int = 50) -> float:
 
 
 def train_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
-    """CLIP byte-pair tokenizer fitted to ``captions``; padding repeats the end token, as CLIP's does."""
+    """CLIP byte-pair tokenizer fitted to ``captions``; padding repeats the end token, as CLIP's
+    does."""
     tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -59,8 +63,9 @@ def train_autoencoder(
 ) -> AutoencoderKL:
     """Autoencoder with f = 4 and 4 latent channels, kept at zero mean and unit variance.
 
-    ``pixels``: float32 [N, 3, 64, 64] in [-1, 1]. The decoder is trained on latents with noise of standard
-    deviation ``LATENT_NOISE``, so that small errors of the diffusion model stay small in the picture.
+    ``pixels``: float32 [N, 3, 64, 64] in [-1, 1]. The decoder is trained on latents with noise of
+    standard deviation ``LATENT_NOISE``, so that small errors of the diffusion model stay small in
+    the picture.
     """
     torch.manual_seed(seed)
     vae = AutoencoderKL(
@@ -108,7 +113,8 @@ def train_clip(
     seed: int = 0,
     batch: int = 128,
 ) -> CLIPModel:
-    """Small CLIP by the symmetric contrastive loss; token states have unit root mean square (its last layer norm).
+    """Small CLIP by the symmetric contrastive loss; token states have unit root mean square (its
+    last layer norm).
 
     ``pixels``: float32 [N, 3, 64, 64] in [-1, 1]; ``captions[i]``: the captions of picture i.
     """
@@ -163,9 +169,10 @@ def separate(
 ) -> None:
     """Fine-tune a text encoder so that the token states of different captions differ as a whole.
 
-    A contrastive image-text loss leaves siblings (``red heart``, ``broken heart``) almost the same states, and a denoiser
-    that reads them draws one for the other. Here two captions of one picture attract and those of others repel
-    (temperature 0.1), compared by the mean of their states over all positions.
+    A contrastive image-text loss leaves siblings (``red heart``, ``broken heart``) almost the same
+    states, and a denoiser that reads them draws one for the other. Here two captions of one picture
+    attract and those of others repel (temperature 0.1), compared by the mean of their states over
+    all positions.
     """
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(encoder.parameters(), 5e-4, weight_decay=0.01)
@@ -196,9 +203,14 @@ def separate(
 
 
 def train_components(
-    pixels: torch.Tensor, captions: list[list[str]], out: Path, vae_steps: int, clip_steps: int
+    pixels: torch.Tensor,
+    captions: list[list[str]],
+    out: Path,
+    vae_steps: int = 900,
+    clip_steps: int = 400,
 ) -> None:
-    """Train all components and save them under ``out`` in diffusers' folder format, with ``clip`` beside them."""
+    """Train all components and save them under ``out`` in diffusers' folder format, with ``clip``
+    beside them."""
     side = pixels.shape[-1]
     tokenizer = train_tokenizer([c for group in captions for c in group], out / "tokenizer")
     clip = train_clip(pixels, captions, tokenizer, clip_steps)
@@ -220,3 +232,13 @@ def train_components(
         clip_sample_range=3.0,  # latents have unit variance
         set_alpha_to_one=True,
     ).save_pretrained(out / "scheduler")
+
+
+def main(out: Path) -> None:
+    records = load_captions(ROOT / "data/captions.json", ROOT / "data/images")
+    pixels = torch.stack([torch.from_numpy(read_image(record.path, 64)) for record in records])
+    train_components(pixels, [list(record.captions) for record in records], out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "data/components"))
