@@ -65,7 +65,8 @@ def clip_texts(source: str | Path, captions: list[str], device="cpu") -> Tensor:
 
 @torch.no_grad()
 def dino_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
-    """Class token of a vision transformer such as DINO, float32 [B, D], of pixels [B, 3, H, W] in [0, 1]."""
+    """Class token of a vision transformer such as DINO, float32 [B, D], of pixels [B, 3, H, W] in
+    [0, 1]."""
     model, processor = (
         AutoModel.from_pretrained(source).eval().to(device),
         AutoImageProcessor.from_pretrained(source),

@@ -1,158 +1,150 @@
-"""What the methods of ``abu.baselines`` look at, computed when asked for; gradient features are kept tasks."""
+"""What the methods of ``abu.baselines`` look at, computed when asked for; gradient features are
+tasks that are kept."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from abu.baselines.embed import clip_images, clip_texts, dino_images
-from abu.baselines.features import Sketch, feature_task
-from abu.core.jobs import Attributed, shards
+from abu.baselines.features import Features, Sketch, feature_task
+from abu.core.attribution import Attribution, shards
+from abu.data.images import Images
 from abu.data.pictures import read_image
-from abu.data.rows import Parts, Rows, column
-from abu.diffusion.components import Components
+from abu.data.rows import Parts, column
 from abu.diffusion.device import find_device
 from abu.diffusion.sample import sample
 
 GRADIENTS = {"loss gradients": "loss", "square gradients": "square", "mean gradients": "mean"}
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What shows without asking the model: files and captions of the images, prompts and pictures
+    [Q, 3, H, W] in [0, 1] of the queries; and the CLIP and DINO models (folder or hub name) that
+    look at them."""
+
+    files: list[str]
+    captions: list[list[str]]
+    prompts: list[str]
+    pictures: Tensor
+    clip: str
+    dino: str | None = None
+
+
 @dataclass
 class Evidence:
-    """Pairs (queries, training images) by name. ``once`` (seconds for the training images), ``each`` (seconds for the queries
-    together) and ``storage`` (bytes that answering one more query needs) of what was asked for so far stand beside them."""
+    """Pairs (queries, training images) by name.
 
-    shared: Attributed  # its ``weights`` are those whose gradients are taken
-    components: Components
-    files: list[str]  # of the training images
-    captions: list[list[str]]  # of the training images
-    prompts: list[str]
-    pictures: Tensor  # of the queries, [Q, 3, H, W] in [0, 1]
-    empty: Tensor  # [L, D]
-    sampler: dict
-    dimension: int
-    clip: str
-    dino: str | None
+    ``once`` (seconds for the training images), ``each`` (seconds for the queries together) and
+    ``storage`` (bytes that answering one more query needs) of what was asked for stand beside them.
+    """
+
+    shared: Attribution  # its weights and timesteps are those whose gradients are taken
+    seen: Seen
+    empty: Tensor  # token states of no caption, [L, D]
+    sampler: dict  # how the queries were drawn: options of abu.diffusion.sample.sample
+    dimension: int  # of the sketched gradients
     run: Callable  # (function, what tasks share, tasks, progress) -> their results, kept when done
     shard: int = 64
     once: dict[str, float] = field(default_factory=dict)
     each: dict[str, float] = field(default_factory=dict)
     storage: dict[str, int] = field(default_factory=dict)
-    found: dict = field(default_factory=dict)
+    known: dict = field(default_factory=dict)
 
     def __call__(self, name: str):
         """Evidence of one name. Raises ValueError for a model that the params do not name."""
-        if name not in self.found:
+        if name not in self.known:
+            images, queries, seen = self.shared.images, self.shared.queries, self.seen
             makers: dict[str, Callable] = {
-                "names": lambda: self.shared.queries[2],
-                "ids": lambda: self.shared.ids,
-                "seed": lambda: self.shared.seed,
-                "pixels": lambda: (self.pictures, self.pixels()),
-                "latents": lambda: (self.shared.queries[0], column(self.shared.latents)),
-                "clip images": lambda: self.embedded(clip_images, self.clip),
-                "dino images": lambda: self.embedded(dino_images, self.dino),
+                "names": lambda: queries.names,
+                "ids": lambda: images.ids,
+                "seed": lambda: self.shared.grid.seed,
+                "pixels": lambda: (seen.pictures, self.pixels()),
+                "latents": lambda: (queries.latents, column(images.latents)),
+                "clip images": lambda: self.embedded(clip_images, seen.clip),
+                "dino images": lambda: self.embedded(dino_images, seen.dino),
                 "clip texts": self.texts,
                 "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
-                "losses": lambda: self.losses_of("mean gradients"),
+                "losses": lambda: self.losses("mean gradients"),
             }
-            makers |= {name: lambda name=name: self.gradients(name) for name in GRADIENTS}
+            makers |= {g: lambda g=g: self.gradients(g) for g in GRADIENTS}
             begin = time.perf_counter()
-            self.found[name] = makers[name]()
+            self.known[name] = makers[name]()
             self.each.setdefault(name, time.perf_counter() - begin)
-            if isinstance(self.found[name], tuple):
-                self.storage[name] = self.found[name][1].nbytes
-        return self.found[name]
+            if isinstance(self.known[name], tuple):
+                self.storage[name] = self.known[name][1].nbytes
+        return self.known[name]
+
+    @property
+    def device(self) -> torch.device:
+        return find_device(self.shared.denoiser.device)
 
     def pixels(self) -> Parts:
-        read = lambda file: (
-            torch.from_numpy(read_image(Path(file), self.pictures.shape[-1])) / 2 + 0.5
-        )
-        return Parts(
-            lambda first, last: torch.stack([read(file) for file in self.files[first:last]]),
-            len(self.files),
-        )
+        files, side = self.seen.files, self.seen.pictures.shape[-1]
+        read = lambda file: torch.from_numpy(read_image(Path(file), side)) / 2 + 0.5
+        make = lambda first, last: torch.stack([read(file) for file in files[first:last]])
+        return Parts(make, len(files))
 
     def embedded(self, embed: Callable, source: str | None) -> tuple[Tensor, Tensor]:
         if not source:
             raise ValueError(f"{embed.__name__} needs a model folder or hub name in the params")
-        return tuple(
-            embed(source, pixels, find_device(self.shared.device))
-            for pixels in (self.pictures, self.pixels())
-        )
+        return tuple(embed(source, p, self.device) for p in (self.seen.pictures, self.pixels()))
 
     def texts(self) -> tuple[Tensor, Tensor]:
-        flat = [caption for captions in self.captions for caption in captions]
-        images = clip_texts(self.clip, flat, find_device(self.shared.device))
-        return clip_texts(self.clip, self.prompts), images.reshape(
-            len(self.captions), -1, images.shape[-1]
-        )
+        captions, clip = self.seen.captions, self.seen.clip
+        flat = clip_texts(clip, [caption for few in captions for caption in few], self.device)
+        return clip_texts(clip, self.seen.prompts), flat.reshape(len(captions), -1, flat.shape[-1])
 
-    def tasks(
-        self, function: str, x0: Tensor | Rows, texts: Tensor | Rows, names: list[tuple]
-    ) -> tuple[Parts, float]:
-        """Features and losses [n, p + 1] of images [n, 1 or more, ...], the first of each, read from the finished tasks whenever walked
-        through; and the seconds that they took."""
-        s = self.shared
-        sizes = {name: s.unet.get_parameter(name).numel() for name in s.weights}
-        common = {
-            "unet": s.unet.to(find_device(s.device)).requires_grad_(False),
-            "scheduler": s.scheduler,
-            "weights": s.weights,
-            "sketch": Sketch(sizes, self.dimension, s.seed, find_device(s.device)),
-            "timesteps": s.timesteps,
-            "seed": s.seed,
-        }
-        for name in s.weights:
-            s.unet.get_parameter(name).requires_grad_(True)
-        todo = {}
-        for name, (first, last) in shards(len(names), self.shard).items():
-            rows = list(range(first, last))
-            todo[name] = (function, x0[rows], texts[rows], names[first:last])
-        done = list(self.run(feature_task, common, todo, progress=f"{function} gradients").values())
-        make = lambda first, last: done[first // self.shard].value[: last - first]
-        return Parts(make, len(names), self.shard), sum(d.seconds for d in done)
+    def features(
+        self, function: str, images: Images, path: list[int] | None = None
+    ) -> tuple[Callable[[str], Parts], float]:
+        """``features`` or ``losses`` of images, read from the finished tasks whenever walked
+        through; and the seconds that the tasks took."""
+        denoiser, grid = self.shared.denoiser, self.shared.grid
+        sizes = {name: shape.numel() for name, shape in self.shared.shapes().items()}
+        sketch = Sketch(sizes, self.dimension, grid.seed, self.device)
+        common = Features(replace(denoiser, speed={}), sketch, grid.timesteps, grid.seed)
+        denoiser.unet.requires_grad_(False)
+        for name in denoiser.weights:
+            denoiser.unet.get_parameter(name).requires_grad_(True)
+        ranges = shards(len(images), self.shard).items()
+        todo = {name: (function, read(images[first:last]), path) for name, (first, last) in ranges}
+        progress = f"{function} gradients"
+        done = list(self.run(feature_task, common, todo, progress=progress).values())
+        part = lambda name: lambda first, last: done[first // self.shard][name][: last - first]
+        parts = lambda name: Parts(part(name), len(images), self.shard)
+        return parts, sum(result.seconds for result in done)
 
     def gradients(self, name: str) -> tuple[Tensor, Parts]:
-        z, texts, names = self.shared.queries
-        queries, self.each[name] = self.tasks(
-            GRADIENTS[name], z[:, None], texts[:, None], [(f"query {n}",) for n in names]
-        )
-        images, self.once[name] = self.image_features(name)
-        features = Parts(
-            lambda first, last: images.make(first, last)[:, :-1], images.n, images.size
-        )
-        return torch.cat(list(queries))[:, :-1], features
+        queries = self.shared.queries.images()
+        own, self.each[name] = self.features(GRADIENTS[name], queries)
+        images, self.once[name] = self.features(GRADIENTS[name], self.shared.images)
+        return torch.cat(list(own("features"))), images("features")
 
-    def image_features(self, name: str) -> tuple[Parts, float]:
-        s = self.shared
-        return self.tasks(GRADIENTS[name], s.latents, s.texts, [(id,) for id in s.ids])
-
-    def losses_of(self, name: str) -> Tensor:
-        return torch.cat([part[:, -1] for part in self.image_features(name)[0]])
+    def losses(self, name: str) -> Tensor:
+        return torch.cat(list(self.features(GRADIENTS[name], self.shared.images)[0]("losses")))
 
     def journey(self) -> Tensor:
-        """Query features along the sampler's path: the loss gradient at step t of what that step takes for the picture."""
-        z, texts, names = self.shared.queries
+        """Query features along the sampler's path: the loss gradient at step t of what that step
+        takes for the picture."""
+        queries, denoiser = self.shared.queries, self.shared.denoiser
         path: dict[int, Tensor] = {}
-        unet = self.shared.unet.to(find_device(self.shared.device))
-        named = [(self.shared.seed, "query", name) for name in names]
-        sample(
-            unet,
-            self.shared.scheduler,
-            texts,
-            self.empty,
-            named,
-            tuple(z.shape[1:]),
-            **self.sampler,
-            observe=path.__setitem__,
-        )
+        names = [(self.shared.grid.seed, "query", name) for name in queries.names]
+        shape, unet = tuple(queries.latents.shape[1:]), denoiser.unet.to(self.device)
+        drawn = unet, denoiser.scheduler, queries.texts, self.empty, names, shape
+        sample(*drawn, **self.sampler, observe=path.__setitem__)
         steps = torch.stack(list(path.values()), 1)  # [Q, T, c, h, w]
-        rows = [(f"journey {name}", *path) for name in names]
-        features, self.each["journey gradients"] = self.tasks(
-            "loss", steps[:, None], texts[:, None], rows
-        )
-        self.once["journey gradients"] = self.image_features("loss gradients")[1]
-        return torch.cat(list(features))[:, :-1]
+        ids = [f"journey {name}" for name in queries.names]
+        images = Images(ids, steps[:, None], queries.texts[:, None])
+        features, self.each["journey gradients"] = self.features("loss", images, list(path))
+        self.once["journey gradients"] = self.features("loss", self.shared.images)[1]
+        return torch.cat(list(features("features")))
+
+
+def read(images: Images) -> Images:
+    """The first picture and caption of each, in memory, with which a task can be sent anywhere."""
+    return Images(images.ids, images.latents[:, 0][:, None], images.texts[:, 0][:, None])

@@ -1,11 +1,16 @@
-"""Sketched gradients of a denoiser: the features of TRAK, JourneyTRAK, D-TRAK, DAS and gradient similarity."""
+"""Sketched gradients of a denoiser: the features of TRAK, JourneyTRAK, D-TRAK, DAS and gradient
+similarity."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from abu.data.checks import check_counts, check_finite
+from abu.data.images import Images
+from abu.data.readers import Tensors
+from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.losses import check_timesteps, target
 from abu.diffusion.noise import normals, stream
 
@@ -21,9 +26,10 @@ FUNCTIONS: dict[
 class Sketch:
     """Random projection P^T g of a gradient to ``dimension`` numbers, never written as a matrix.
 
-    Every coordinate is added, under a random sign, to one random place (Charikar et al. 2002; the sparsest of Kane &
-    Nelson 2014), so inner products are kept in expectation and memory is one place and one sign a coordinate.
-    ``sizes`` are the weights' numbers of elements by name; each weight's draw is named (seed, "sketch", weight).
+    Every coordinate is added, under a random sign, to one random place (Charikar et al. 2002; the
+    sparsest of Kane & Nelson 2014), so inner products are kept in expectation and memory is one
+    place and one sign a coordinate. ``sizes`` are the weights' numbers of elements by name; each
+    weight's draw is named (seed, "sketch", weight).
     """
 
     def __init__(
@@ -48,63 +54,68 @@ class Sketch:
 
 
 def fold(features: Tensor, dimension: int) -> Tensor:
-    """Sketches [N, p] brought to a smaller ``dimension``, which must divide p: the sum of p's equal parts is a sketch too."""
+    """Sketches [N, p] brought to a smaller ``dimension``, which must divide p: the sum of p's equal
+    parts is a sketch too."""
     if dimension < 1 or features.shape[1] % dimension:
         raise ValueError(f"projection size {dimension} does not divide {features.shape[1]}")
     return features.reshape(len(features), -1, dimension).sum(1)
 
 
+@dataclass(frozen=True)
+class Features:
+    """What all tasks of gradient features share: the denoiser, whose ``weights`` are those that
+    gradients are taken of, the sketch, and at which timesteps under noise of which seed."""
+
+    denoiser: Denoiser
+    sketch: Sketch
+    timesteps: Sequence[int]
+    seed: int
+
+
 def gradient_feature(
-    unet,
-    scheduler,
-    weights: Sequence[str],
-    sketch: Sketch,
+    shared: Features,
     function: str,
     x0: Tensor,
     text: Tensor,
-    timesteps: Sequence[int],
-    key: tuple,
+    name: int | str,
+    path: Sequence[int] | None = None,
 ) -> tuple[Tensor, float]:
     """``P^T (1/T) sum_t grad f(x_t)`` of one image, [p], and its mean loss over the timesteps.
 
-    ``x0``: [c, h, w], or [T, c, h, w] for one latent a timestep; ``text``: [L, D]; ``function``: a name in FUNCTIONS;
-    the noise of timestep t is named (*key, "feature", t).
+    ``x0``: [c, h, w], or [T, c, h, w] for one latent a timestep of ``path``, which then stands in
+    place of the shared timesteps; ``text``: [L, D]; ``function``: a name in FUNCTIONS; the noise of
+    timestep t is named (seed, name, "feature", t).
     """
+    timesteps, scheduler = path or shared.timesteps, shared.denoiser.scheduler
     check_timesteps(scheduler, timesteps)
     if function not in FUNCTIONS:
         raise ValueError(f"output function is {function!r}; expected one of {sorted(FUNCTIONS)}")
-    params = [unet.get_parameter(name) for name in weights]
+    unet, weights = shared.denoiser.model(), shared.denoiser.weights
+    params = [unet.get_parameter(weight) for weight in weights]
     device, count = params[0].device, len(timesteps)
     x0 = x0.float().to(device).expand(count, *x0.shape[-3:])
     t = torch.tensor(list(timesteps), device=device)
-    eps = normals(tuple(x0.shape[1:]), [(*key, "feature", int(s)) for s in timesteps]).to(device)
+    keys = [(shared.seed, name, "feature", int(step)) for step in timesteps]
+    eps = normals(tuple(x0.shape[1:]), keys).to(device)
     states = text.float().to(device).expand(count, *text.shape)
     output = unet(scheduler.add_noise(x0, eps, t), t, encoder_hidden_states=states).sample
     wanted = target(scheduler, x0, eps, t)
     gradient = torch.autograd.grad(FUNCTIONS[function](output, wanted), params, allow_unused=True)
-    feature = sketch({name: g for name, g in zip(weights, gradient) if g is not None}).cpu()
-    check_finite(f"gradient feature of {key}", feature)
+    sketched = {weight: g for weight, g in zip(weights, gradient) if g is not None}
+    feature = shared.sketch(sketched).cpu()
+    check_finite(f"gradient feature of {name}", feature)
     return feature, (output - wanted).square().mean().item()
 
 
-def feature_task(shared: dict, function: str, x0: Tensor, texts: Tensor, names: list) -> Tensor:
-    """Features and losses of several images, [B, p + 1]: of the first of each in ``x0`` and ``texts`` [B, 1 or more, ...];
-    ``shared`` has the other arguments of ``gradient_feature``."""
-    model, kept = (
-        shared["unet"],
-        {k: v for k, v in shared.items() if k not in ("unet", "seed", "timesteps")},
-    )
-    rows = []
-    for x, text, (name, *own) in zip(x0[:, 0], texts[:, 0], names):
-        times = own or shared["timesteps"]
-        feature, loss = gradient_feature(
-            model,
-            **kept,
-            function=function,
-            x0=x,
-            text=text,
-            timesteps=times,
-            key=(shared["seed"], name),
-        )
-        rows.append(torch.cat([feature, torch.tensor([loss])]))
-    return torch.stack(rows)
+def feature_task(
+    shared: Features, function: str, images: Images, path: Sequence[int] | None = None
+) -> Tensors:
+    """Task: ``features`` [n, p] and ``losses`` [n] of images, the first picture and caption of
+    each.
+
+    With a ``path`` an image has one latent a timestep of it, [n, 1, T, c, h, w].
+    """
+    x0, texts = images.latents[:, 0], images.texts[:, 0]
+    rows = [gradient_feature(shared, function, *row, path) for row in zip(x0, texts, images.ids)]
+    features, losses = zip(*rows)
+    return {"features": torch.stack(features), "losses": torch.tensor(losses)}

@@ -1,5 +1,5 @@
-"""Kernel methods on sketched gradients: TRAK, JourneyTRAK, D-TRAK, DAS. Scores float64 [Q, N]; options (``ridge``, ``projection``) are
-those that the search chooses."""
+"""Kernel methods on sketched gradients: TRAK, JourneyTRAK, D-TRAK, DAS. Scores float64 [Q, N];
+options (``ridge``, ``projection``) are those that the search chooses."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,12 @@ from abu.data.rows import in_parts
 
 
 def kernel(pair: Pair, ridge: float, projection: int) -> tuple[Tensor, Tensor]:
-    """``phi(q)^T (Phi^T Phi + lambda I)^-1 phi(z)`` [Q, N], and the leverages of the training images [N].
+    """``phi(q)^T (Phi^T Phi + lambda I)^-1 phi(z)`` [Q, N], and the leverages of the training
+    images [N].
 
-    ``lambda = ridge * mean_z |phi(z)|^2``, so that ``ridge`` has no unit; solved in the smaller of N and ``projection``
-    dimensions (``(Phi^T Phi + lambda)^-1 Phi^T = Phi^T (Phi Phi^T + lambda)^-1``), of which two square matrices are held.
-    Raises ValueError unless ridge > 0.
+    ``lambda = ridge * mean_z |phi(z)|^2``, so that ``ridge`` has no unit; solved in the smaller of
+    N and ``projection`` dimensions (``(Phi^T Phi + lambda)^-1 Phi^T = Phi^T (Phi Phi^T +
+    lambda)^-1``), of which two square matrices are held. Raises ValueError unless ridge > 0.
     """
     if not ridge > 0:
         raise ValueError(f"ridge is {ridge}; expected a number above 0")
@@ -34,19 +35,19 @@ def kernel(pair: Pair, ridge: float, projection: int) -> tuple[Tensor, Tensor]:
     square = lam * torch.eye(projection, dtype=q.dtype)
     for part in walk():
         square.addmm_(part.T, part)
-    factor, found = torch.linalg.cholesky(square), []
+    factor, columns = torch.linalg.cholesky(square), []
     for part in walk():
         solved = torch.cholesky_solve(part.T, factor)  # [p, n]
-        found.append(torch.cat([q @ solved, (part.T * solved).sum(0, keepdim=True)]))
-    scores = torch.cat(found, 1)
+        columns.append(torch.cat([q @ solved, (part.T * solved).sum(0, keepdim=True)]))
+    scores = torch.cat(columns, 1)
     return scores[:-1], scores[-1]
 
 
 def trak(pair: Pair, ridge: float, projection: int) -> Tensor:
     """TRAK (arXiv 2303.14186), one model: ``kernel`` of sketched loss gradients.
 
-    JourneyTRAK (arXiv 2312.06205) is the same with a query gradient taken along the sampler's path, and D-TRAK
-    (arXiv 2311.00500) with gradients of ``mean(output^2)`` in place of the loss.
+    JourneyTRAK (arXiv 2312.06205) is the same with a query gradient taken along the sampler's path,
+    and D-TRAK (arXiv 2311.00500) with gradients of ``mean(output^2)`` in place of the loss.
     """
     return kernel(pair, ridge, projection)[0]
 
@@ -54,7 +55,8 @@ def trak(pair: Pair, ridge: float, projection: int) -> Tensor:
 def das(pair: Pair, losses: Tensor, ridge: float, projection: int) -> Tensor:
     """DAS: ``|phi(q)^T (Phi^T Phi + lambda I)^-1 phi(z)|^2 |r_z|^2 / (1 - h_z)^2``.
 
-    phi from gradients of ``mean(output)``; ``|r_z|^2``: mean squared residual (``losses`` [N]); h_z: leverage.
+    phi from gradients of ``mean(output)``; ``|r_z|^2``: mean squared residual (``losses`` [N]);
+    h_z: leverage.
     """
     scores, leverage = kernel(pair, ridge, projection)
     return scores.square() * (losses.double() / (1 - leverage).square())

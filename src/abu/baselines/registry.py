@@ -26,20 +26,22 @@ METHODS: dict[
 
 
 def scores(method: str, evidence: Callable[[str], object], options: dict) -> np.ndarray:
-    """Scores of one method, float64 [Q, N]; ``evidence(name)`` is asked for what the method needs and nothing else.
+    """Scores of one method, float64 [Q, N]; ``evidence(name)`` is asked for what the method needs
+    and nothing else.
 
-    Raises KeyError for an unknown method or a missing option, FloatingPointError for scores that are not finite.
+    Raises KeyError for an unknown method or a missing option, FloatingPointError for scores that
+    are not finite.
     """
     if method not in METHODS:
         raise KeyError(f"unknown method {method!r}; expected one of {sorted(METHODS)}")
     function, needs, wanted = METHODS[method]
     if lacking := [name for name in wanted if name not in options]:
         raise KeyError(f"method {method!r} needs the options {lacking}")
-    found = function(
+    values = function(
         *(evidence(name) for name in needs), **{name: options[name] for name in wanted}
     ).numpy()
-    if not np.isfinite(found).all():
+    if not np.isfinite(values).all():
         raise FloatingPointError(
-            f"{(~np.isfinite(found)).sum()} of {found.size} scores of {method!r} are not finite"
+            f"{(~np.isfinite(values)).sum()} of {values.size} scores of {method!r} are not finite"
         )
-    return found
+    return values

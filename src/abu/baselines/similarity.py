@@ -1,5 +1,5 @@
-"""Similarity of a query and a training image: scores float64 [Q, N] from a pair of evidence, of queries [Q, ...] and of training images
-[N, ...], which may come in parts."""
+"""Similarity of a query and a training image: scores float64 [Q, N] from a pair of evidence, of
+queries [Q, ...] and of training images [N, ...], which may come in parts."""
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ def distance(pair: Pair) -> Tensor:
 
 
 def cosine(pair: Pair) -> Tensor:
-    """``<x_q, x_z> / (|x_q| |x_z|)`` of embeddings or gradients. Where the images have several vectors each, [N, C, D],
-    the nearest counts."""
+    """``<x_q, x_z> / (|x_q| |x_z|)`` of embeddings or gradients. Where the images have several
+    vectors each, [N, C, D], the nearest counts."""
     q = normalize(pair[0].double(), dim=-1)
     parts = (
         normalize(part.double(), dim=-1).reshape(len(part), -1, q.shape[-1])

@@ -1,1 +1,1 @@
-"""The paper: curvature, Fisher information, unlearning, second-order influence, its store, regions."""
+"""The paper: curvature, Fisher information, unlearning, influence, its store, regions."""

@@ -1,8 +1,10 @@
-"""What stands for F in the Newton step: nothing, Fisher's diagonal, or Kronecker factors with corrected eigenvalues.
+"""What stands for F in the Newton step: nothing, Fisher's diagonal, or Kronecker factors with
+corrected eigenvalues.
 
-All are kept in one dictionary by the weights' names: ``<weight>`` is the diagonal; ``<weight>.outputs`` [O, O],
-``<weight>.inputs`` [I, I] and ``<weight>.values`` [O, I] are eigenvectors (columns) and eigenvalues of EK-FAC (George et al.
-2018, arXiv 1806.03884; used for AbU+ in arXiv 2511.10721).
+All are kept in one dictionary by the weights' names: ``<weight>`` is the diagonal;
+``<weight>.outputs`` [O, O], ``<weight>.inputs`` [I, I] and ``<weight>.values`` [O, I] are
+eigenvectors (columns) and eigenvalues of EK-FAC (George et al. 2018, arXiv 1806.03884; used for
+AbU+ in arXiv 2511.10721).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +22,8 @@ CURVATURES = ("identity", "diagonal", "ekfac")
 def precondition(kind: str, gradient: Tensors, cached: Tensors, damping: float) -> Tensors:
     """``F^-1 gradient`` for a ``kind`` in CURVATURES.
 
-    Raises ValueError for another kind or a negative damping, and KeyError where ``cached`` lacks what the kind needs.
+    Raises ValueError for another kind or a negative damping, and KeyError where ``cached`` lacks
+    what the kind needs.
     """
     if kind not in CURVATURES:
         raise ValueError(f"curvature is {kind!r}; expected one of {CURVATURES}")
@@ -43,9 +46,11 @@ def fetch(cached: Tensors, names: Iterable[str], kind: str) -> list[Tensor]:
 
 
 def diagonal_direction(gradient: Tensors, cached: Tensors, damping: float) -> Tensors:
-    """``(F + damping * mean(F))^-1 gradient`` with diagonal F (eq. 5), the mean taken over all attributed weights.
+    """``(F + damping * mean(F))^-1 gradient`` with diagonal F (eq. 5), the mean taken over all
+    attributed weights.
 
-    Without damping a weight that no training image moves gets an unbounded step: zero Fisher then raises ValueError.
+    Without damping a weight that no training image moves gets an unbounded step: zero Fisher then
+    raises ValueError.
     """
     fisher = dict(zip(gradient, fetch(cached, gradient, "diagonal")))
     ridge = damping * torch.cat([f.flatten() for f in fisher.values()]).mean()
@@ -54,18 +59,19 @@ def diagonal_direction(gradient: Tensors, cached: Tensors, damping: float) -> Te
 
 
 def ekfac_direction(gradient: Tensors, cached: Tensors, damping: float) -> Tensors:
-    """``U_G [(U_G^T g U_A) / (Lambda + damping * mean(Lambda))] U_A^T``, the mean taken layer by layer (arXiv 2511.10721)."""
-    found = {}
+    """``U_G [(U_G^T g U_A) / (Lambda + damping * mean(Lambda))] U_A^T``, the mean taken layer by
+    layer (arXiv 2511.10721)."""
+    directions = {}
     for name, g in gradient.items():
         left, right, values = fetch(
             cached, [f"{name}.{part}" for part in ("outputs", "inputs", "values")], "ekfac"
         )
         ridge = damping * values.mean()
         check_positive([values], ridge)
-        found[name] = (left @ ((left.mT @ g.to(left) @ right) / (values + ridge)) @ right.mT).to(
-            g.dtype
-        )
-    return found
+        directions[name] = (
+            left @ ((left.mT @ g.to(left) @ right) / (values + ridge)) @ right.mT
+        ).to(g.dtype)
+    return directions
 
 
 def check_positive(values: Iterable[Tensor], ridge: Tensor) -> None:
@@ -75,7 +81,8 @@ def check_positive(values: Iterable[Tensor], ridge: Tensor) -> None:
 
 
 def summed(batches: Iterable[Taps], *parts: Callable[[Taps], Tensors]) -> Tensors:
-    """Float64 sums over batches of what each of ``parts`` makes of a batch; one walk serves them all."""
+    """Float64 sums over batches of what each of ``parts`` makes of a batch; one walk serves them
+    all."""
     total: Tensors = {}
     for taps in batches:
         for part in parts:
@@ -92,20 +99,22 @@ def squares(taps: Taps, weights: Sequence[str]) -> Tensors:
 
 
 def factors(taps: Taps, weights: Sequence[str]) -> Tensors:
-    """``<weight>.inputs`` [I, I], ``<weight>.outputs`` [O, O]: sums over rows and tokens of ``x x^T`` and ``dy dy^T``.
+    """``<weight>.inputs`` [I, I], ``<weight>.outputs`` [O, O]: sums over rows and tokens of ``x
+    x^T`` and ``dy dy^T``.
 
     Raises TypeError for weights of other than Linear layers.
     """
-    found = {}
+    sums = {}
     for name in weights:
         for part, z in zip(("inputs", "outputs"), taps.tokens(name)):
             flat = z.flatten(0, 1)
-            found[f"{name}.{part}"] = flat.mT @ flat
-    return found
+            sums[f"{name}.{part}"] = flat.mT @ flat
+    return sums
 
 
 def rotated_squares(taps: Taps, weights: Sequence[str], basis: Tensors) -> Tensors:
-    """``<weight>.values``: ``sum_b (U_G^T g_b U_A)^2``, the diagonal of F in the eigenbasis, times the number of examples."""
+    """``<weight>.values``: ``sum_b (U_G^T g_b U_A)^2``, the diagonal of F in the eigenbasis, times
+    the number of examples."""
     return {f"{name}.values": square_sum(rotated(taps, name, basis)) for name in weights}
 
 

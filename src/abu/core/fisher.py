@@ -1,6 +1,7 @@
-"""Fisher information of the attributed weights from exact per-example gradients, and the query's gradient."""
+"""Fisher information of the attributed weights from exact per-example gradients, and the query's
+gradient."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,128 +11,101 @@ from torch import Tensor
 from abu.core.curvature import squares, summed
 from abu.core.taps import Taps
 from abu.data.checks import check_counts, check_finite
-from abu.data.progress import track
+from abu.data.images import Images
 from abu.data.readers import Tensors, named, read_tensors
 from abu.diffusion.attention import share_text
+from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.losses import check_timesteps, denoising_loss
 from abu.diffusion.noise import normals, stream
 from abu.diffusion.prefetch import prefetch
 
-Example = Callable[[int, int, int], tuple[Tensor, Tensor]]
 
-
-def per_example(
-    unet,
-    scheduler,
-    weights: Sequence[str],
-    example: Example,
-    ids: Sequence[int],
-    draws: int,
-    seed: int = 0,
-    batch_size: int = 64,
-    progress: str = "",
-) -> Iterator[Taps]:
+def per_example(denoiser: Denoiser, images: Images, draws: int, seed: int = 0) -> Iterator[Taps]:
     """Taps of batch after batch, with the gradients of each example's own loss.
 
-    ``example(i, flip, caption)`` gives x0 [c, h, w] and text [L, D] of image number i; flip and caption are large
-    random integers, to be reduced by their remainders. Each image is met ``draws`` times; timestep (uniform), noise,
-    caption and flip of a draw are named (seed, "fisher", image id, draw).
+    Each image is met ``draws`` times; timestep (uniform), noise, caption and flip of a draw are
+    named (seed, "fisher", image id, draw).
     """
-    rows = [(i, k) for i in range(len(ids)) for k in range(draws)]
-    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    batches = [partial(draw_batch, scheduler, example, ids, part, seed) for part in parts]
-    device = next(unet.parameters()).device
-    for _, batch in track(prefetch(batches, device), progress, len(batches)):
-        with Taps(unet, weights) as taps:
-            taps.backward(denoising_loss(unet, scheduler, *batch).sum())
+    rows = [(i, k) for i in range(len(images)) for k in range(draws)]
+    size, unet = denoiser.batch_size, denoiser.model()
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    drawn = [partial(draw_batch, denoiser.scheduler, images, part, seed) for part in parts]
+    for _, batch in prefetch(drawn, next(unet.parameters()).device):
+        with Taps(unet, denoiser.weights) as taps:
+            taps.backward(denoising_loss(unet, denoiser.scheduler, *batch).sum())
         yield taps
 
 
-def fisher_diagonal(
-    unet,
-    scheduler,
-    weights: Sequence[str],
-    example: Example,
-    ids: Sequence[int],
-    draws: int,
-    **options,
-) -> Tensors:
-    """Mean of squared per-example gradients (the empirical Fisher's diagonal), float64, one tensor a weight.
+def fisher_diagonal(denoiser: Denoiser, images: Images, draws: int, seed: int = 0) -> Tensors:
+    """Mean of squared per-example gradients (the empirical Fisher's diagonal), float64, one tensor
+    a weight.
 
-    Arguments as in ``per_example``. Squares are summed over a batch in float32 and over batches in float64. Raises
-    FloatingPointError for a value that is not finite.
+    Arguments as in ``per_example``. Squares are summed over a batch in float32 and over batches in
+    float64. Raises FloatingPointError for a value that is not finite.
     """
-    total = summed(
-        per_example(unet, scheduler, weights, example, ids, draws, **options),
-        partial(squares, weights=weights),
-    )
-    return {name: value / (len(ids) * draws) for name, value in total.items()}
+    part = partial(squares, weights=denoiser.weights)
+    total = summed(per_example(denoiser, images, draws, seed), part)
+    return {name: value / (len(images) * draws) for name, value in total.items()}
 
 
-def draw_batch(scheduler, example: Example, ids, rows, seed: int) -> tuple[None, list[Tensor]]:
+def draw_batch(scheduler, images: Images, rows: Sequence[tuple[int, int]], seed: int):
     """Named draws of ``rows`` (image number, draw): x0, eps, t, text."""
-    last = scheduler.config.num_train_timesteps
-    streams = [stream(seed, "fisher", ids[i], k) for i, k in rows]
-    t = torch.tensor([int(s.integers(last)) for s in streams])
-    pairs = [
-        example(i, int(s.integers(2**31)), int(s.integers(2**31)))
-        for (i, _), s in zip(rows, streams)
-    ]
-    x0, text = (torch.stack(column).float() for column in zip(*pairs))
-    eps = normals(tuple(x0.shape[1:]), [(seed, "fisher", ids[i], k, "noise") for i, k in rows])
-    return None, [x0, eps, t, text]
+    streams = [stream(seed, "fisher", images.ids[i], k) for i, k in rows]
+    t = torch.tensor([int(s.integers(scheduler.config.num_train_timesteps)) for s in streams])
+    flips, captions = images.latents.shape[1], images.texts.shape[1]
+    # drawn in a large range and reduced, so that a draw does not depend on how many there are
+    chosen = [(int(s.integers(2**31)) % flips, int(s.integers(2**31)) % captions) for s in streams]
+    x0 = torch.stack([images.latents[i, f] for (i, _), (f, _) in zip(rows, chosen)]).float()
+    text = torch.stack([images.texts[i, c] for (i, _), (_, c) in zip(rows, chosen)]).float()
+    keys = [(seed, "fisher", images.ids[i], k, "noise") for i, k in rows]
+    return None, [x0, normals(tuple(x0.shape[1:]), keys), t, text]
 
 
 def query_gradient(
-    unet,
-    scheduler,
-    weights: Sequence[str],
+    denoiser: Denoiser,
     x0: Tensor,
     text: Tensor,
     key: tuple,
     timesteps: Sequence[int],
     draws: int,
-    batch_size: int = 64,
     region: Tensor | None = None,
 ) -> tuple[float, Tensors]:
-    """Mean loss of a query over ``timesteps`` x ``draws`` named noises, and its gradient in the named weights.
+    """Mean loss of a query over ``timesteps`` x ``draws`` named noises, and its gradient in the
+    attributed weights.
 
-    ``x0``: [c, h, w]; ``text``: [L, D]; the noise is named (*key, "query", timestep, draw).
-    All rows share the query's text, whose keys and values are projected once a batch. With a ``region`` [h, w] of weights the
-    loss is that of the region alone.
+    ``x0``: [c, h, w]; ``text``: [L, D]; the noise is named (*key, "query", timestep, draw). All
+    rows share the query's text, whose keys and values are projected once a batch. With a ``region``
+    [h, w] of weights the loss is that of the region alone.
     """
-    check_timesteps(scheduler, timesteps)
+    check_timesteps(denoiser.scheduler, timesteps)
     check_counts(gradient_draws=draws)
-    params = [share_text(unet).get_parameter(name) for name in weights]
+    unet, size = share_text(denoiser.model()), denoiser.batch_size
+    params = [unet.get_parameter(name) for name in denoiser.weights]
     device = params[0].device
-    region = None if region is None else region.to(device)
+    region, text = None if region is None else region.to(device), text[None].float().to(device)
     total, loss = [torch.zeros_like(p) for p in params], torch.zeros((), device=device)
     rows = [(int(t), k) for t in timesteps for k in range(draws)]
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
+    for part in (rows[start : start + size] for start in range(0, len(rows), size)):
         eps = normals(tuple(x0.shape), [(*key, "query", t, k) for t, k in part]).to(device)
         t = torch.tensor([t for t, _ in part], device=device)
         x = x0.float().to(device).expand(len(part), *x0.shape)
-        value = denoising_loss(
-            unet, scheduler, x, eps, t, text[None].float().to(device), region
-        ).sum() / len(rows)
+        value = denoising_loss(unet, denoiser.scheduler, x, eps, t, text, region).sum() / len(rows)
         for sum_, g in zip(total, torch.autograd.grad(value, params, allow_unused=True)):
             sum_ += 0 if g is None else g
         loss += value.detach()
-    gradient = dict(zip(weights, total))
-    for name, value in gradient.items():
-        check_finite(f"query gradient of {name}", value)
-    return loss.item(), gradient
+    for name, gradient in zip(denoiser.weights, total):
+        check_finite(f"query gradient of {name}", gradient)
+    return loss.item(), dict(zip(denoiser.weights, total))
 
 
-def load_fisher(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Diagonal Fisher information of the attributed weights, float64: means of squared gradients, by name (other weights' may stand
-    beside them) or in the order of ``shapes``. Raises ValueError for a negative value, and as ``named``."""
-    found = {
-        name: value.double() for name, value in named(path, read_tensors(path), shapes).items()
-    }
-    if negative := [name for name, value in found.items() if value.min() < 0]:
-        raise ValueError(
-            f"{path}: {negative[0]} has negative values; expected means of squared gradients"
-        )
-    return found
+def load_fisher(path: Path, shapes: dict[str, tuple[int, ...]]) -> Tensors:
+    """Diagonal Fisher information of the attributed weights, float64: means of squared gradients,
+    by name (other weights' may stand beside them) or in the order of ``shapes``.
+
+    Raises ValueError for a negative value, and as ``abu.data.readers.named``.
+    """
+    fisher = {n: value.double() for n, value in named(path, read_tensors(path), shapes).items()}
+    if negative := [name for name, value in fisher.items() if value.min() < 0]:
+        expected = "expected means of squared gradients"
+        raise ValueError(f"{path}: {negative[0]} has negative values; {expected}")
+    return fisher

@@ -1,4 +1,5 @@
-"""Regions of a picture as weights on the latent grid, to unlearn a part of it alone, and what they choose."""
+"""Regions of a picture as weights on the latent grid, to unlearn a part of it alone, and what they
+choose."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,13 @@ from torch import Tensor
 def box(edges: Sequence[float], grid: tuple[int, int]) -> Tensor:
     """Share of each place of the ``grid`` (h, w) that a box covers, float32 [h, w].
 
-    ``edges``: left, top, right, bottom, as fractions of the picture's width and height. Raises ValueError for a box that is empty or
-    leaves the picture.
+    ``edges``: left, top, right, bottom, as fractions of the picture's width and height. Raises
+    ValueError for a box that is empty or leaves the picture.
     """
     if len(edges) != 4 or not (0 <= edges[0] < edges[2] <= 1 and 0 <= edges[1] < edges[3] <= 1):
         raise ValueError(
-            f"box is {list(edges)}; expected [left, top, right, bottom] within 0..1, left < right and top < bottom"
+            f"box is {list(edges)}; expected [left, top, right, bottom] within 0..1, left < right "
+            "and top < bottom"
         )
 
     def covered(first: float, last: float, n: int) -> Tensor:
@@ -30,7 +32,8 @@ def box(edges: Sequence[float], grid: tuple[int, int]) -> Tensor:
 
 
 def mask(path: Path, grid: tuple[int, int]) -> Tensor:
-    """Mean brightness in [0, 1] of a mask picture over each place of the ``grid`` (h, w), float32 [h, w]: white belongs to the region.
+    """Mean brightness in [0, 1] of a mask picture over each place of the ``grid`` (h, w), float32
+    [h, w]: white belongs to the region.
 
     Raises FileNotFoundError for a missing file, ValueError for one that is no picture or all black.
     """
@@ -56,7 +59,8 @@ def read_region(value: Sequence[float] | str, grid: tuple[int, int]) -> Tensor:
 def regions_of(
     values: dict, names: Sequence[str], grid: tuple[int, int]
 ) -> tuple[Tensor | None, ...]:
-    """Region of each query by its name, None where ``values`` has none; raises KeyError for a name that no query has."""
+    """Region of each query by its name, None where ``values`` has none; raises KeyError for a name
+    that no query has."""
     if unknown := set(values) - set(names):
         raise KeyError(f"regions are asked for {sorted(unknown)}; the queries are {list(names)}")
     return tuple(read_region(values[name], grid) if name in values else None for name in names)

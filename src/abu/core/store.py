@@ -1,8 +1,10 @@
-"""A bounded store of the training images' gradients, from which a new query is answered without touching an image.
+"""A bounded store of the training images' gradients, from which a new query is answered without
+touching an image.
 
-Per image and draw it keeps the gradient of the loss and ``J^T v`` for random output cotangents v, in the leading coordinates of
-the EK-FAC eigenbasis of the attributed weights: those with the largest corrected eigenvalues, which hold most of a gradient's
-square. Kronecker factors make the projection ``(U_G^T dy)(U_A^T x)^T``: no gradient is rotated as a whole.
+Per image and draw it keeps the gradient of the loss and ``J^T v`` for random output cotangents v,
+in the leading coordinates of the EK-FAC eigenbasis of the attributed weights: those with the
+largest corrected eigenvalues, which hold most of a gradient's square. Kronecker factors make the
+projection ``(U_G^T dy)(U_A^T x)^T``: no gradient is rotated as a whole.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +18,19 @@ from abu.core.curvature import fetch, rotated
 from abu.core.influence import jacobian_products
 from abu.core.taps import Taps
 from abu.data.checks import check_finite
+from abu.data.images import Images
 from abu.data.readers import Tensors
+from abu.diffusion.denoiser import Denoiser
+from abu.diffusion.grid import Grid
 
 
 @dataclass(frozen=True)
 class Basis:
     """The p leading coordinates of all weights together.
 
-    ``vectors``: eigenvectors, as in ``abu.core.curvature``; ``places``: int64 [p_w] by weight, into its flat [O, I] coordinates;
-    ``scale``: float32 [p], root of the eigenvalue: stored coordinates are divided by it, so that float16 holds them.
+    ``vectors``: eigenvectors, as in ``abu.core.curvature``; ``places``: int64 [p_w] by weight, into
+    its flat [O, I] coordinates; ``scale``: float32 [p], root of the eigenvalue: stored coordinates
+    are divided by it, so that float16 holds them.
     """
 
     vectors: Tensors
@@ -36,7 +42,8 @@ class Basis:
         return self.scale.argsort(descending=True, stable=True)[:dimension]
 
     def of(self, gradients: Tensors) -> Tensor:
-        """Coordinates [Q, p] of moves [Q, O, I] by weight, scaled so that their product with stored ones is that of the weights."""
+        """Coordinates [Q, p] of moves [Q, O, I] by weight, scaled so that their product with stored
+        ones is that of the weights."""
         parts = []
         for name, place in self.places.items():
             left, right = (
@@ -52,22 +59,18 @@ class Basis:
             rotated(taps, name, self.vectors).flatten(1)[:, place]
             for name, place in self.places.items()
         ]
-        found = torch.cat(parts, 1)
-        return found / self.scale.to(found.device)
+        coordinates = torch.cat(parts, 1)
+        return coordinates / self.scale.to(coordinates.device)
 
 
 def leading(cached: Tensors, weights: Sequence[str], dimension: int) -> Basis:
-    """The ``dimension`` coordinates with the largest corrected eigenvalues; raises KeyError without EK-FAC curvature."""
-    vectors = {
-        n: v
-        for name in weights
-        for n, v in zip(
-            [f"{name}.outputs", f"{name}.inputs"],
-            fetch(cached, [f"{name}.outputs", f"{name}.inputs"], "ekfac"),
-        )
-    }
+    """The ``dimension`` coordinates with the largest corrected eigenvalues; raises KeyError without
+    EK-FAC curvature."""
+    names = [f"{name}.{side}" for name in weights for side in ("outputs", "inputs")]
+    vectors = dict(zip(names, fetch(cached, names, "ekfac")))
     values = [cached[f"{name}.values"].flatten() for name in weights]
-    best = torch.cat(values).argsort(descending=True, stable=True)[:dimension].sort().values
+    order = torch.cat(values).argsort(descending=True, stable=True)
+    best = order[:dimension].sort().values
     places, start = {}, 0
     for name, own in zip(weights, values):
         places[name] = best[(best >= start) & (best < start + len(own))] - start
@@ -84,63 +87,34 @@ def convert(values: Tensor) -> Tensor:
 
 
 def project(
-    unet,
-    scheduler,
-    basis: Basis,
-    latents: Tensor,
-    texts: Tensor,
-    ids: Sequence[int],
-    timesteps: Sequence[int],
-    cotangents: int,
-    seed: int = 0,
-    batch_size: int = 64,
-    progress: str = "",
+    denoiser: Denoiser, basis: Basis, images: Images, grid: Grid, cotangents: int
 ) -> Tensor:
-    """Stored coordinates, float16 [N, F, C, T, 1 + cotangents, p]: of ``sqrt(D) grad L`` and of each ``J^T v / sqrt(D)``.
+    """Stored coordinates, float16 [N, F, C, T, 1 + cotangents, p]: of ``sqrt(D) grad L`` and of
+    each ``J^T v / sqrt(D)``.
 
-    Arguments as in ``abu.core.influence.gauss_newton``, whose named draws these are. The roots of D, the output's numbers, bring
-    both to one size.
+    The named draws are those of ``abu.core.influence.gauss_newton``. The roots of D, the output's
+    numbers, bring both to one size.
     """
-    root = latents[0, 0].numel() ** 0.5
-    shape = (
-        len(latents),
-        latents.shape[1],
-        texts.shape[1],
-        len(timesteps),
-        1 + cotangents,
-        len(basis.scale),
-    )
+    root = images.latents[0, 0].numel() ** 0.5
+    shape = (*grid.shape(images), 1 + cotangents, len(basis.scale))
     out = torch.empty(shape, dtype=torch.float16)
-    weights = list(basis.places)
-    for (i, c, t, f), number, taps in jacobian_products(
-        unet,
-        scheduler,
-        weights,
-        latents,
-        texts,
-        ids,
-        timesteps,
-        cotangents,
-        seed,
-        batch_size,
-        progress,
-    ):
-        out[i, f, c, t, number] = convert(
-            basis.tapped(taps) * (root if number == 0 else 1 / root)
-        ).cpu()
+    for (i, c, t, f), number, taps in jacobian_products(denoiser, images, grid, cotangents):
+        coordinates = basis.tapped(taps) * (root if number == 0 else 1 / root)
+        out[i, f, c, t, number] = convert(coordinates).cpu()
     return out
 
 
 def answer(
     store: np.ndarray | Tensor, queries: Tensor, dims: int, chunk: int = 64
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """First order [Q, n, F, C, T] and Gauss-Newton term [Q, n, F, C, T, cotangents] of ``chunk`` images after ``chunk`` images from a
-    store, which may be memory-mapped (``abu.core.influence.means`` reduces them).
+    """First order [Q, n, F, C, T] and Gauss-Newton term [Q, n, F, C, T, cotangents] of ``chunk``
+    images after ``chunk`` images from a store, which may be memory-mapped
+    (``abu.core.influence.means`` reduces them).
 
-    ``queries``: ``Basis.of`` their moves, [Q, p]; ``dims``: D, the output's numbers. As ``abu.core.influence.gauss_newton``, but for
-    what the coordinates that were left out would add.
+    ``queries``: ``Basis.of`` their moves, [Q, p]; ``dims``: D, the output's numbers. As
+    ``abu.core.influence.gauss_newton``, but for what the coordinates that were left out would add.
     """
     for start in range(0, len(store), chunk):
         part = torch.as_tensor(np.asarray(store[start : start + chunk])).float()
-        found = (part @ queries.T).movedim(-1, 0)
-        yield found[..., 0] / dims**0.5, found[..., 1:].square()
+        dots = (part @ queries.T).movedim(-1, 0)
+        yield dots[..., 0] / dims**0.5, dots[..., 1:].square()

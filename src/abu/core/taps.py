@@ -1,8 +1,8 @@
 """Per-example gradients of chosen weights from what goes in and out of their layers.
 
-A layer's input and the gradient of its output, [B, ...], give every example's own weight gradient. Gradients are asked for at
-the outputs alone: no gradient of a weight is summed over the batch only to be thrown away, and nothing upstream of the first
-tapped layer is walked through.
+A layer's input and the gradient of its output, [B, ...], give every example's own weight gradient.
+Gradients are asked for at the outputs alone: no gradient of a weight is summed over the batch only
+to be thrown away, and nothing upstream of the first tapped layer is walked through.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,12 @@ def full(z: Tensor) -> Tensor:
 
 
 class Taps:
-    """Context that records inputs and outputs of the layers of the named parameters in one forward pass.
+    """Context that records inputs and outputs of the layers of the named parameters in one forward
+    pass.
 
-    Linear, Conv2d (ungrouped), GroupNorm and LayerNorm, weights and biases; raises TypeError for other layers, RuntimeError
-    for a layer that is called twice. Runs without ``torch.compile``, which would not see the hooks.
+    Linear, Conv2d (ungrouped), GroupNorm and LayerNorm, weights and biases; raises TypeError for
+    other layers, RuntimeError for a layer that is called twice. Runs without ``torch.compile``,
+    which would not see the hooks.
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str]):
@@ -65,7 +67,8 @@ class Taps:
     def record(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         if name in self.y:
             raise RuntimeError(
-                f"{name} was called twice: its per-example gradients would be those of the last call"
+                f"{name} was called twice: its per-example gradients would be those of the last "
+                "call"
             )
         self.x[name], self.y[name] = full(x.detach()), y if y.requires_grad else y.requires_grad_()
         return y
@@ -73,7 +76,8 @@ class Taps:
     def backward(
         self, outputs: Tensor, cotangents: Tensor | None = None, retain: bool = False
     ) -> None:
-        """Gradients of ``sum(outputs * cotangents)`` (None: a scalar) at every tapped layer; ``retain`` as in autograd."""
+        """Gradients of ``sum(outputs * cotangents)`` (None: a scalar) at every tapped layer;
+        ``retain`` as in autograd."""
         dy = torch.autograd.grad(
             outputs, list(self.y.values()), cotangents, retain_graph=retain, allow_unused=True
         )
@@ -83,11 +87,13 @@ class Taps:
         }
 
     def tokens(self, name: str) -> tuple[Tensor, Tensor]:
-        """Inputs [B, S, I] and output gradients [B, S, O] of a Linear layer's weight, whose gradient is ``sum_s dy_s x_s^T``."""
+        """Inputs [B, S, I] and output gradients [B, S, O] of a Linear layer's weight, whose
+        gradient is ``sum_s dy_s x_s^T``."""
         layer, kind = split(name)
         if kind != "weight" or not isinstance(self.layers[layer], nn.Linear):
             raise TypeError(f"{name} is not the weight of a Linear layer")
-        return tuple(z.reshape(len(z), -1, z.shape[-1]) for z in (self.x[layer], self.dy[layer]))
+        x, dy = self.x[layer], self.dy[layer]
+        return x.reshape(len(x), -1, x.shape[-1]), dy.reshape(len(dy), -1, dy.shape[-1])
 
     def gradient(self, name: str) -> Tensor:
         """Per-example gradients of one parameter, [B, *its shape]."""
@@ -101,12 +107,12 @@ class Taps:
         if isinstance(layer, nn.Conv2d):
             if kind == "bias":
                 return dy.sum((2, 3))
-            patches = unfold(
-                x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
-            )  # [B, i * kh * kw, P]
+            shape: tuple = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+            patches = unfold(x, *shape)  # [B, i * kh * kw, P]
             return torch.bmm(dy.flatten(2), patches.mT).reshape(len(x), *layer.weight.shape)
         if isinstance(layer, nn.GroupNorm):
             own = dy * group_norm(x, layer.num_groups, eps=layer.eps) if kind == "weight" else dy
             return own.flatten(2).sum(2) if own.dim() > 2 else own
+        assert isinstance(layer, nn.LayerNorm)  # as __init__ saw to
         own = dy * layer_norm(x, layer.normalized_shape, eps=layer.eps) if kind == "weight" else dy
         return own.sum(tuple(range(1, own.dim() - len(layer.normalized_shape))))

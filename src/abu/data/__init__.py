@@ -1,1 +1,2 @@
-"""Pictures and captions in, arrays out: captions, rows on disk, manifests, atomic files, published latents."""
+"""Pictures and captions in, arrays out: captions, rows on disk, manifests, atomic files, published
+latents."""

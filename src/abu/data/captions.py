@@ -1,4 +1,5 @@
-"""Captioned images in COCO captions form: ``captions.json`` (or any annotations file) and a folder of images."""
+"""Captioned images in COCO captions form: ``captions.json`` (or any annotations file) and a folder
+of images."""
 
 import json
 from collections import Counter
@@ -8,7 +9,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Captioned:
-    """One image of a data set; ``fields`` are the other entries of its COCO record (concept, style, ...)."""
+    """One image of a data set; ``fields`` are the other entries of its COCO record (concept, style,
+    ...)."""
 
     id: int
     path: Path
@@ -17,7 +19,7 @@ class Captioned:
 
 
 def check_lists(keep: dict[str, list]) -> None:
-    """Raise ValueError unless each field has a list of values: the letters of a text are not meant."""
+    """Raise ValueError unless each field has a list of values: a text's letters are not meant."""
     if bad := {field: values for field, values in keep.items() if not isinstance(values, list)}:
         raise ValueError(f"keep has {bad}; expected a list of values for each field")
 
@@ -27,9 +29,9 @@ def load_captions(
 ) -> list[Captioned]:
     """Records of a COCO captions file in the order of its ``images`` list.
 
-    ``keep`` maps a field to its allowed values, e.g. ``{"group": ["smileys-emotion"]}``.
-    Raises ValueError for a file not in COCO form, duplicate ids, an image without a caption, or an empty selection;
-    FileNotFoundError for a missing image.
+    ``keep`` maps a field to its allowed values, e.g. ``{"group": ["smileys-emotion"]}``. Raises
+    ValueError for a file not in COCO form, duplicate ids, an image without a caption, or an empty
+    selection; FileNotFoundError for a missing image.
     """
     check_lists(keep or {})
     try:
@@ -74,10 +76,12 @@ def load_captions(
 def load_exemplars(
     sources: list[tuple[str, str]], keep: dict[str, list], train_prompt: str
 ) -> list[Captioned]:
-    """Exemplars of one customized model: records of COCO captions files (annotations, images) for which ``keep`` holds, each with
-    ``train_prompt`` for a caption, in which ``{field}`` stands for a field of its record.
+    """Exemplars of one customized model: records of COCO captions files (annotations, images) for
+    which ``keep`` holds, each with ``train_prompt`` for a caption, in which ``{field}`` stands
+    for a field of its record.
 
-    Raises ValueError where none is left, ids come twice or a field is unknown; and as ``load_captions``.
+    Raises ValueError where none is left, ids come twice or a field is unknown; and as
+    ``load_captions``.
     """
     check_lists(keep)
     every = [
@@ -104,5 +108,6 @@ def load_exemplars(
         return [replace(r, captions=(train_prompt.format(**r.fields),)) for r in chosen]
     except KeyError as error:
         raise ValueError(
-            f"train prompt {train_prompt!r} asks for the field {error}; exemplars have {list(chosen[0].fields)}"
+            f"train prompt {train_prompt!r} asks for the field {error}; exemplars have "
+            f"{list(chosen[0].fields)}"
         ) from error

@@ -1,16 +1,22 @@
 """Files that are written whole or not at all."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # the runner writes files too, and needs no second to begin
+    import torch
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """``write`` to a temporary name beside ``path``, then rename; nothing is left behind if it fails."""
+    """``write`` to a temporary name beside ``path``, then rename; nothing is left behind if it
+    fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(
         f".{os.getpid()}-{path.name}"
@@ -35,7 +41,8 @@ def write_array(path: Path, array: np.ndarray | torch.Tensor) -> None:
 def write_parts(
     path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[torch.Tensor]
 ) -> None:
-    """One ``.npy`` file of ``shape`` from parts that follow each other along its first axis, one in memory at a time.
+    """One ``.npy`` file of ``shape`` from parts that follow each other along its first axis, one in
+    memory at a time.
 
     Raises ValueError unless the parts fill the file.
     """

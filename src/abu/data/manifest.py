@@ -18,7 +18,8 @@ def fingerprint(*parts) -> str:
 
 
 def check_manifest(path: Path, expected: dict) -> dict:
-    """Manifest at ``path``; raises ValueError for a torn one, or one whose first field that differs from ``expected`` it names."""
+    """Manifest at ``path``; raises ValueError for a torn one, or one whose first field that differs
+    from ``expected`` it names."""
     try:
         found = json.loads(path.read_text())
     except json.JSONDecodeError as error:

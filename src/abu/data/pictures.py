@@ -7,7 +7,8 @@ from PIL import Image, UnidentifiedImageError
 
 
 def read_image(path: Path, side: int) -> np.ndarray:
-    """RGB pixels, float32 [3, side, side] in [-1, 1]: shorter edge resized to ``side``, then a centre crop.
+    """RGB pixels, float32 [3, side, side] in [-1, 1]: shorter edge resized to ``side``, then a
+    centre crop.
 
     Raises ValueError for a file that is no readable image, or a side below 1.
     """

@@ -13,9 +13,10 @@ from abu.data.rows import Rows, Stored
 
 
 class Prepared:
-    """What ``prepare`` left: ``ids``, ``images`` (a table), ``latents`` [N, 2, c, h, w] (image and mirror image),
-    ``texts`` [N, C, L, D], ``empty`` [L, D] (no caption). Latents and texts stay on disk (``abu.data.rows``).
-    ``encode`` turns token ids into token states, where ids alone were stored."""
+    """What ``prepare`` left: ``ids``, ``images`` (a table), ``latents`` [N, 2, c, h, w] (image and
+    mirror image), ``texts`` [N, C, L, D], ``empty`` [L, D] (no caption). Latents and texts stay
+    on disk (``abu.data.rows``). ``encode`` turns token ids into token states, where ids alone
+    were stored."""
 
     def __init__(self, folder: Path, encode: Callable[[torch.Tensor], torch.Tensor] | None = None):
         self.folder = folder
@@ -33,11 +34,13 @@ class Prepared:
         lengths = {len(self.ids), len(self.latents), len(self.texts)}
         if list(self.images.get("id", [])) != self.ids or len(lengths) > 1:
             raise ValueError(
-                f"{folder}: images.csv, latents.npy, texts.npy and manifest.json list different images"
+                f"{folder}: images.csv, latents.npy, texts.npy and manifest.json list different "
+                "images"
             )
         if self.texts.shape[2:] != self.empty.shape:
             raise ValueError(
-                f"{folder}: token states are {tuple(self.texts.shape[2:])}; that of no caption is {tuple(self.empty.shape)}"
+                f"{folder}: token states are {tuple(self.texts.shape[2:])}; that of no caption is "
+                f"{tuple(self.empty.shape)}"
             )
 
     def rows(self, ids: list[int]) -> torch.Tensor:

@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 
 def track(items: Iterable, name: str = "", total: int | None = None) -> Iterable:
-    """``items`` under a bar called ``name``, drawn where the runner listens, or else as tqdm would; none if unnamed."""
+    """``items`` under a bar called ``name``, drawn where the runner listens, or else as tqdm would;
+    none if unnamed."""
     if not name:
         return items
     if pipe := os.environ.get("ABU_PROGRESS"):

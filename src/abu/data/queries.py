@@ -1,26 +1,58 @@
-"""Queries: pictures that a model draws from prompts, and the images that are known to be right for them."""
+"""Queries: pictures that a model draws from prompts, and the images that are known to be right for
+them."""
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
+
+from abu.data.images import Images
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Pictures that are asked about: ``latents`` [Q, c, h, w], ``texts`` [Q, L, D], and, where a
+    part of a picture is meant, ``regions``: weights [h, w] or None of each. ``names`` name their
+    noise."""
+
+    names: Sequence[str]
+    latents: Tensor
+    texts: Tensor
+    regions: Sequence[Tensor | None] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def images(self) -> Images:
+        """The queries as images whose losses are taken, with ids of their own."""
+        ids = [f"query {name}" for name in self.names]
+        return Images(ids, self.latents[:, None], self.texts[:, None])
+
+
+NO_QUERIES = Queries((), torch.empty(0), torch.empty(0))
 
 
 def name_queries(prompts: dict[str, list[str] | dict[str, dict]]) -> pd.DataFrame:
     """Table of queries (query, name, kind, prompt, where) from prompts by kind.
 
-    A kind has a list of prompts, or a mapping from each prompt to what images are known to be right for it, as ``keep``
-    in ``load_captions``; of a listed prompt, those whose first caption it is. Noise goes by ``name``: the prompt, counted
-    where it comes again, so that adding a query changes no other. Raises ValueError for no prompt, or prompts of another form.
+    A kind has a list of prompts, or a mapping from each prompt to what images are known to be right
+    for it, as ``keep`` in ``load_captions``; of a listed prompt, those whose first caption it is.
+    Noise goes by ``name``: the prompt, counted where it comes again, so that adding a query changes
+    no other. Raises ValueError for no prompt, or prompts of another form.
     """
     entries = prompts.values() if isinstance(prompts, dict) else [None]
     if not all(
         isinstance(e, list | dict) and all(isinstance(prompt, str) for prompt in e) for e in entries
     ):
         raise ValueError(
-            f"prompts are {prompts!r}; expected a list of texts for each kind, e.g. {{'plain': ['skull']}}"
+            f"prompts are {prompts!r}; expected a list of texts for each kind, e.g. {{'plain': "
+            "['skull']}}"
         )
     rows, seen = [], Counter()
     for kind, entries in prompts.items():
@@ -48,7 +80,8 @@ def read_queries(path: Path) -> pd.DataFrame:
 
 
 def right_images(queries: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
-    """Which images are known to be right for each query, bool [Q, N]; raises KeyError for a field that images lack."""
+    """Which images are known to be right for each query, bool [Q, N]; raises KeyError for a field
+    that images lack."""
 
     def matches(where: dict) -> np.ndarray:
         if unknown := where.keys() - set(images.columns):

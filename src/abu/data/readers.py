@@ -12,7 +12,8 @@ from abu.data.checks import check_finite
 
 
 def read_array(path: Path, mmap_mode: str | None = None) -> np.ndarray:
-    """One ``.npy`` file. Raises FileNotFoundError, or ValueError for a file that is torn or holds anything but numbers."""
+    """One ``.npy`` file. Raises FileNotFoundError, or ValueError for a file that is torn or holds
+    anything but numbers."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:
@@ -44,18 +45,18 @@ Tensors = dict[str, Tensor]
 def named(path: Path, found: dict | list, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """The tensors of ``shapes`` among those that a file holds, by name or in that order.
 
-    Raises ValueError for a weight that is missing, another number of unnamed ones, another shape or what is no tensor,
-    FloatingPointError for values that are not finite.
+    Raises ValueError for a weight that is missing, another number of unnamed ones, another shape or
+    what is no tensor, FloatingPointError for values that are not finite.
     """
     if not isinstance(found, dict):
         if not isinstance(found, Iterable) or len(found) != len(shapes):
-            raise ValueError(
-                f"{path} holds {len(found) if isinstance(found, Iterable) else type(found).__name__}; expected {len(shapes)} tensors"
-            )
+            held = len(found) if isinstance(found, Iterable) else type(found).__name__
+            raise ValueError(f"{path} holds {held}; expected {len(shapes)} tensors")
         found = dict(zip(shapes, found))
     if lacking := [name for name in shapes if name not in found]:
         raise ValueError(
-            f"{path} lacks {len(lacking)} of {len(shapes)} weights: {lacking[:3]}; it has {list(found)[:3]}"
+            f"{path} lacks {len(lacking)} of {len(shapes)} weights: {lacking[:3]}; it has "
+            f"{list(found)[:3]}"
         )
     for name, shape in shapes.items():
         own = (

@@ -1,4 +1,5 @@
-"""Arrays of training images that stay on disk: what is asked for is read when it is asked for, so N may exceed memory."""
+"""Arrays of training images that stay on disk: what is asked for is read when it is asked for, so N
+may exceed memory."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from abu.data.readers import read_array
 
 
 class Stored:
-    """A ``.npy`` file [N, K, ...], memory-mapped; ``encode`` turns what is stored into what is meant (token ids into token states).
+    """A ``.npy`` file [N, K, ...], memory-mapped; ``encode`` turns what is stored into what is
+    meant (token ids into token states).
 
-    Pickled by its path: a worker on another machine reads the file at the same place, or raises FileNotFoundError.
+    Pickled by its path: a worker on another machine reads the file at the same place, or raises
+    FileNotFoundError.
     """
 
     def __init__(self, path: Path, encode: Callable[[Tensor], Tensor] | None = None):
@@ -40,10 +43,12 @@ class Stored:
 
 
 class Rows:
-    """Rows of one or more ``Stored`` arrays under each other, in an order of their own; looks like one float32 tensor [N, K, ...].
+    """Rows of one or more ``Stored`` arrays under each other, in an order of their own; looks like
+    one float32 tensor [N, K, ...].
 
-    A choice of rows (``x[a:b]``, ``x[rows]``, ``x[a:b, :k]``) is ``Rows`` again, and nothing is read. With one column, or a column
-    for each row (``x[i, k]``, ``x[rows, 0]``, ``x[rows, columns]``), entries are read: float32 [...] or [B, ...].
+    A choice of rows (``x[a:b]``, ``x[rows]``, ``x[a:b, :k]``) is ``Rows`` again, and nothing is
+    read. With one column, or a column for each row (``x[i, k]``, ``x[rows, 0]``, ``x[rows,
+    columns]``), entries are read: float32 [...] or [B, ...].
     """
 
     def __init__(self, *sources: Stored, at: Tensor | None = None, columns: int | None = None):
@@ -54,7 +59,8 @@ class Rows:
         self.columns = min(s.shape[1] for s in sources) if columns is None else columns
         if differing := {s.shape[2:] for s in sources} - {sources[0].shape[2:]}:
             raise ValueError(
-                f"rows of {sources[0].path} are {tuple(sources[0].shape[2:])}, others {sorted(map(tuple, differing))}"
+                f"rows of {sources[0].path} are {tuple(sources[0].shape[2:])}, others "
+                f"{sorted(map(tuple, differing))}"
             )
 
     @property
@@ -80,7 +86,8 @@ class Rows:
             return self.read(rows, column)
         if column.start or column.step or isinstance(rows, int):
             raise IndexError(
-                f"rows are chosen by a slice or a list, columns from the first; found [{rows}, {column}]"
+                f"rows are chosen by a slice or a list, columns from the first; found [{rows}, "
+                f"{column}]"
             )
         chosen = (
             self.at[rows]
@@ -123,7 +130,8 @@ def stack(first: Rows, second: Rows) -> Rows:
 
 
 class Parts:
-    """A large array in parts of ``size`` rows, made by ``make(first, last)`` one at a time whenever they are walked through."""
+    """A large array in parts of ``size`` rows, made by ``make(first, last)`` one at a time whenever
+    they are walked through."""
 
     def __init__(self, make: Callable[[int, int], Tensor], n: int, size: int = 1024):
         self.make, self.n, self.size = make, n, size

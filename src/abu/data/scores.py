@@ -1,4 +1,5 @@
-"""Scores of many methods in one file (``method, query, image_id, score``), of which one method is in memory at a time."""
+"""Scores of many methods in one file (``method, query, image_id, score``), of which one method is
+in memory at a time."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from abu.data.files import write_atomically
 def write_scores(
     path: Path, found: dict[str, np.ndarray], queries: Sequence[int], ids: Sequence[int]
 ) -> None:
-    """Scores [Q, N] of each method, in the order of ``queries`` (numbers) and ``ids`` (of images), one method after the other."""
+    """Scores [Q, N] of each method, in the order of ``queries`` (numbers) and ``ids`` (of images),
+    one method after the other."""
 
     def rows(method: str, values: np.ndarray) -> pa.Table:
         columns = {
@@ -61,9 +63,11 @@ def one_method(path: Path, method: str) -> pd.DataFrame:
 def read_scores(
     path: Path, queries: Sequence[int], ids: Sequence[int], method: str | None = None
 ) -> np.ndarray:
-    """Scores of one method, float64 [Q, N]; ``method`` None: of a file that has but one and does not name it.
+    """Scores of one method, float64 [Q, N]; ``method`` None: of a file that has but one and does
+    not name it.
 
-    Raises KeyError where the file lacks the method, a query or an image, ValueError where a query lacks an image that others have.
+    Raises KeyError where the file lacks the method, a query or an image, ValueError where a query
+    lacks an image that others have.
     """
     table = (
         pd.read_parquet(path, columns=["query", "image_id", "score"])
@@ -77,6 +81,7 @@ def read_scores(
     )
     if np.isnan(values).any():
         raise ValueError(
-            f"{path} lacks {int(np.isnan(values).sum())} of {values.size} scores of {method or 'its method'!r}"
+            f"{path} lacks {int(np.isnan(values).sum())} of {values.size} scores of "
+            f"{method or 'its method'!r}"
         )
     return values

@@ -1,1 +1,2 @@
-"""The model that is asked about: named noise, denoising loss, U-Net, training, sampling, customizing."""
+"""The model that is asked about: named noise, denoising loss, U-Net, training, sampling,
+customizing."""

@@ -4,11 +4,13 @@ from torch import Tensor, nn
 
 
 class SharedText:
-    """Attention processor of diffusers that lets token states [B, L, D] serve hidden states [B * T, P, C].
+    """Attention processor of diffusers that lets token states [B, L, D] serve hidden states [B * T,
+    P, C].
 
-    Rows are caption-major: T rows (timesteps, flips, draws) follow each other for each of the B captions. They are folded into
-    the query tokens, [B, T * P, C], since every query token attends for itself: keys and values are then projected once a
-    caption, and no text is repeated in memory. Equal numbers of rows, and self-attention, go through untouched.
+    Rows are caption-major: T rows (timesteps, flips, draws) follow each other for each of the B
+    captions. They are folded into the query tokens, [B, T * P, C], since every query token attends
+    for itself: keys and values are then projected once a caption, and no text is repeated in
+    memory. Equal numbers of rows, and self-attention, go through untouched.
     """
 
     def __init__(self, inner):
@@ -35,9 +37,11 @@ class SharedText:
 
 
 def share_text(unet: nn.Module) -> nn.Module:
-    """Let a ``UNet2DConditionModel`` take fewer captions than rows; a model that was changed before is left as it is.
+    """Let a ``UNet2DConditionModel`` take fewer captions than rows; a model that was changed before
+    is left as it is.
 
-    Raises TypeError for attention that adds its own keys to those of the text, which no two rows could share.
+    Raises TypeError for attention that adds its own keys to those of the text, which no two rows
+    could share.
     """
     layers = {
         f"{name}.processor": module

@@ -37,7 +37,8 @@ class Components:
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Scaled latents, float32 [B, c, h, w], of pixels in [-1, 1]: the posterior's mode, so that an image has one."""
+        """Scaled latents, float32 [B, c, h, w], of pixels in [-1, 1]: the posterior's mode, so that
+        an image has one."""
         return (
             self.vae.encode(pixels.to(self.vae.device)).latent_dist.mode().cpu()
             * self.vae.config.scaling_factor
@@ -55,8 +56,9 @@ class Components:
 def load_components(
     source: str | Path, device: torch.device | str = "cpu", schedule: dict | None = None
 ) -> Components:
-    """Components from a folder or hub name in diffusers' format (``tokenizer``, ``text_encoder``, ``vae``, ``scheduler``), with
-    changes of the scheduler's config. Raises KeyError for a change of what the config does not have.
+    """Components from a folder or hub name in diffusers' format (``tokenizer``, ``text_encoder``,
+    ``vae``, ``scheduler``), with changes of the scheduler's config. Raises KeyError for a change
+    of what the config does not have.
     """
     scheduler = DDIMScheduler.from_pretrained(source, subfolder="scheduler")
     if unknown := (schedule or {}).keys() - scheduler.config.keys():

@@ -13,9 +13,10 @@ from abu.diffusion.components import Components
 def adopt(
     latents: np.ndarray, texts: np.ndarray, records, components: Components, out: Path, side: int
 ) -> None:
-    """What ``prepare`` would leave of ``records``, from arrays that somebody else encoded, copied part by part: scaled ``latents``
-    [N, F, c, h, w], ``texts`` [N, C, L, D]. Raises ValueError for arrays of other shapes than the components make,
-    FloatingPointError for values that are not finite."""
+    """What ``prepare`` would leave of ``records``, from arrays that somebody else encoded, copied
+    part by part: scaled ``latents`` [N, F, c, h, w], ``texts`` [N, C, L, D]. Raises ValueError
+    for arrays of other shapes than the components make, FloatingPointError for values that are
+    not finite."""
     empty, latent = components.texts([""]), components.encode(torch.zeros(1, 3, side, side))
     for name, found, made in (
         ("token states", texts.shape[2:], empty.shape[1:]),
@@ -44,11 +45,13 @@ def adopt(
 def prepare(
     records, components: Components, out: Path, side: int, token_states: str, progress: str = ""
 ) -> None:
-    """Encode images, mirror images and captions into memory-mapped arrays, one batch in memory at a time.
+    """Encode images, mirror images and captions into memory-mapped arrays, one batch in memory at a
+    time.
 
-    ``records``: from ``load_captions``; images with more captions than the fewest keep their first ones.
-    ``token_states``: ``float16``, ``float32``, or ``on-the-fly`` (token ids alone are stored). Raises ValueError for another, or a
-    side that the autoencoder does not divide, FloatingPointError for an image whose latents are not finite.
+    ``records``: from ``load_captions``; images with more captions than the fewest keep their first
+    ones. ``token_states``: ``float16``, ``float32``, or ``on-the-fly`` (token ids alone are
+    stored). Raises ValueError for another, or a side that the autoencoder does not divide,
+    FloatingPointError for an image whose latents are not finite.
     """
     from abu.data.pictures import read_image
     from abu.data.progress import track
@@ -60,7 +63,8 @@ def prepare(
     factor = 2 ** (len(components.vae.config.block_out_channels) - 1)
     if side < 1 or side % factor:
         raise ValueError(
-            f"side is {side}; expected a multiple of {factor}, by which the autoencoder reduces pixels"
+            f"side is {side}; expected a multiple of {factor}, by which the autoencoder reduces "
+            "pixels"
         )
     captions = min(len(record.captions) for record in records)
     empty = components.texts([""])

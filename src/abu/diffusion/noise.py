@@ -1,7 +1,9 @@
-"""Named randomness: every draw has a key, so it is the same in any batch, order, subset, shard and on any device.
+"""Named randomness: every draw has a key, so it is the same in any batch, order, subset, shard and
+on any device.
 
-A key is a tuple of integers and strings, e.g. ``(seed, "loss", image_id, caption, timestep)``. It seeds numpy's
-Philox counter generator through a hash, on the CPU; about 30 microseconds a draw, far below a denoiser's cost.
+A key is a tuple of integers and strings, e.g. ``(seed, "loss", image_id, caption, timestep)``. It
+seeds numpy's Philox counter generator through a hash, on the CPU; about 30 microseconds a draw, far
+below a denoiser's cost.
 """
 
 import hashlib

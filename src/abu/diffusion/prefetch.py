@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Batch = tuple[object, Sequence[Tensor]]
+Batch = tuple[Any, Sequence[Tensor]]
 
 
 def prefetch(
     batches: Sequence[Callable[[], Batch]], device: torch.device | str
-) -> Iterator[tuple[object, list[Tensor]]]:
+) -> Iterator[tuple[Any, list[Tensor]]]:
     """Label and tensors of each batch, in order, the tensors on ``device``.
 
-    A thread makes one batch ahead; an accelerator takes it from pinned memory without waiting. A batch's error comes out
-    where the batch would.
+    A thread makes one batch ahead; an accelerator takes it from pinned memory without waiting. A
+    batch's error comes out where the batch would.
     """
     device = torch.device(device)
 

@@ -1,4 +1,5 @@
-"""Draw pictures: DDIM (eta 0) or DDPM (eta 1) with classifier-free guidance, every random number named."""
+"""Draw pictures: DDIM (eta 0) or DDPM (eta 1) with classifier-free guidance, every random number
+named."""
 
 import math
 from collections.abc import Callable
@@ -25,11 +26,13 @@ def sample(
     eta: float = 0.0,
     observe: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
-    """Latents, float32 [Q, *shape], one for each of ``texts`` [Q, L, D]; ``empty`` [L, D] is the state of no caption.
+    """Latents, float32 [Q, *shape], one for each of ``texts`` [Q, L, D]; ``empty`` [L, D] is the
+    state of no caption.
 
-    Initial noise is named (*name, "sample"), that of step t (*name, "sample", t): a query's picture does not depend on
-    the others in its batch. ``observe(t, x0)`` is told what each step takes for the finished latents [Q, *shape].
-    Raises ValueError for no query, no step, an eta outside 0..1 or a guidance that is no finite number.
+    Initial noise is named (*name, "sample"), that of step t (*name, "sample", t): a query's picture
+    does not depend on the others in its batch. ``observe(t, x0)`` is told what each step takes for
+    the finished latents [Q, *shape]. Raises ValueError for no query, no step, an eta outside 0..1
+    or a guidance that is no finite number.
     """
     if not len(texts):
         raise ValueError("no query: the list of prompts is empty")

@@ -1,11 +1,13 @@
 """Train a text-conditional denoiser with common random numbers.
 
-Batches are drawn from the *whole* data set; images that are left out drop out of their slots. So the noise, timestep,
-caption, flip and batch slot that a kept image meets are the same in every leave-K-out retraining.
+Batches are drawn from the *whole* data set; images that are left out drop out of their slots. So
+the noise, timestep, caption, flip and batch slot that a kept image meets are the same in every
+leave-K-out retraining.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,7 +26,8 @@ from abu.diffusion.noise import normals, permutation, stream
 
 
 def hold_out(ids: list[int], count: int, seed: int) -> tuple[list[int], list[int]]:
-    """Ids to train on and ``count`` ids held out, both in the given order; the choice is named (seed, "held out")."""
+    """Ids to train on and ``count`` ids held out, both in the given order; the choice is named
+    (seed, "held out")."""
     if not 0 <= count < len(ids):
         raise ValueError(f"cannot hold out {count} of {len(ids)} images")
     out = {ids[i] for i in permutation(len(ids), seed, "held out")[:count]}
@@ -32,14 +35,16 @@ def hold_out(ids: list[int], count: int, seed: int) -> tuple[list[int], list[int
 
 
 def initial_unet(config: dict, seed: int) -> UNet2DConditionModel:
-    """U-Net of a diffusers config with named initial weights; the global random state is left as it was."""
+    """U-Net of a diffusers config with named initial weights; the global random state is left as it
+    was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(stream(seed, "unet").integers(2**31)))
         return UNet2DConditionModel(**config)
 
 
 def slots(n: int, step: int, batch_size: int, seed: int) -> list[tuple[int, int]]:
-    """Image numbers in the slots of one batch, with their epochs: named permutations of all ``n`` images, end to end."""
+    """Image numbers in the slots of one batch, with their epochs: named permutations of all ``n``
+    images, end to end."""
     places = range(step * batch_size, (step + 1) * batch_size)
     order = {
         epoch: permutation(n, seed, "epoch", epoch) for epoch in {place // n for place in places}
@@ -47,29 +52,17 @@ def slots(n: int, step: int, batch_size: int, seed: int) -> list[tuple[int, int]
     return [(int(order[place // n][place % n]), place // n) for place in places]
 
 
-def batch(
-    data: Prepared,
-    scheduler,
-    rows: list[tuple[int, int]],
-    seed: int,
-    caption_dropout: float,
-    flips: bool,
-):
-    """Tensors x0, eps, t, text of ``rows`` (image number, epoch), each drawn under (seed, "train", image id, epoch)."""
+def batch(data: Prepared, scheduler, rows: list[tuple[int, int]], seed: int, recipe: "Recipe"):
+    """Tensors x0, eps, t, text of ``rows`` (image number, epoch), each drawn under (seed, "train",
+    image id, epoch)."""
     drawn, keys = [], [(seed, "train", data.ids[i], epoch) for i, epoch in rows]
     for draw in (stream(*key) for key in keys):
         t = int(draw.integers(scheduler.config.num_train_timesteps))
-        drawn.append(
-            (
-                t,
-                int(draw.integers(data.texts.shape[1])),
-                int(draw.integers(2)),
-                draw.random() < caption_dropout,
-            )
-        )
+        caption, flip = int(draw.integers(data.texts.shape[1])), int(draw.integers(2))
+        drawn.append((t, caption, flip, draw.random() < recipe.caption_dropout))
     t, captions, flip, dropped = (torch.tensor(column) for column in zip(*drawn))
     at = torch.tensor([i for i, _ in rows])
-    x0 = data.latents[at, flip if flips else 0]
+    x0 = data.latents[at, flip if recipe.flips else 0]
     texts = data.texts[at, captions]
     texts[dropped] = data.empty
     return x0, normals(tuple(x0.shape[1:]), [(*key, "noise") for key in keys]), t, texts
@@ -80,45 +73,64 @@ def learning_rate(step: int, steps: int, warmup: int) -> float:
     return min((step + 1) / max(warmup, 1), 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a U-Net is trained: AdamW, warm-up, annealed to zero; gradients clipped; weights
+    averaged.
+
+    ``config``: of diffusers' ``UNet2DConditionModel``. ``caption_dropout``: share of examples
+    without caption, for guidance. ``flips``: mirror images too. ``precision``: accelerate's mixed
+    precision. Raises ValueError for a count below 1 or a share outside 0..1.
+    """
+
+    config: dict
+    steps: int
+    batch_size: int
+    lr: float
+    warmup: int
+    caption_dropout: float = 0.1
+    flips: bool = True
+    ema_decay: float = 0.995
+    clip_norm: float = 1.0
+    precision: str = "no"
+
+    def __post_init__(self):
+        check_counts(steps=self.steps, batch_size=self.batch_size)
+        check_shares(caption_dropout=self.caption_dropout, ema_decay=self.ema_decay)
+
+
 def train(
     data: Prepared,
     scheduler,
-    config: dict,
+    recipe: Recipe,
     keep: list[int],
-    steps: int,
-    batch_size: int,
-    lr: float,
-    warmup: int,
     seed: int = 0,
-    caption_dropout: float = 0.1,
-    flips: bool = True,
-    ema_decay: float = 0.995,
-    clip_norm: float = 1.0,
-    precision: str = "no",
     device: str = "cpu",
     checkpoint: Path | None = None,
     checkpoint_every: int = 200,
     observe: Callable[[torch.nn.Module], dict[str, float]] | None = None,
     progress: str = "train",
 ) -> tuple[UNet2DConditionModel, list[float], list[dict]]:
-    """Train on the images ``keep`` (ids); return the averaged (EMA) U-Net, the loss of each step, and what was observed.
+    """Train on the images ``keep`` (ids); return the averaged (EMA) U-Net, the loss of each step,
+    and what was observed.
 
-    AdamW, annealed learning rate, gradient norm clipped at ``clip_norm``. ``checkpoint``: a file to go on from, to the
-    bit; it must belong to the same arguments (name it by their fingerprint). ``observe(unet)`` is asked every
-    ``checkpoint_every`` steps. Raises ValueError for an empty ``keep``, a count below 1 or a torn checkpoint, KeyError for an unknown id,
-    FloatingPointError for a loss that is not finite. Under ``accelerate launch`` a batch is shared by the processes.
+    ``checkpoint``: a file to go on from, to the bit; it must belong to the same arguments (name it
+    by their fingerprint). ``observe(unet)`` is asked every ``checkpoint_every`` steps. Raises
+    ValueError for an empty ``keep``, a count below 1 or a torn checkpoint, KeyError for an unknown
+    id, FloatingPointError for a loss that is not finite. Under ``accelerate launch`` a batch is
+    shared by the processes.
     """
-    check_counts(steps=steps, batch_size=batch_size, checkpoint_every=checkpoint_every)
-    check_shares(caption_dropout=caption_dropout, ema_decay=ema_decay)
+    check_counts(checkpoint_every=checkpoint_every)
     kept = set(data.rows(keep).tolist())
     if not kept:
         raise ValueError("no image to train on")
-    accelerator = Accelerator(mixed_precision=precision, cpu=str(device) == "cpu")
-    unet = initial_unet(config, seed)
-    ema = EMAModel(unet.parameters(), decay=ema_decay)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr, weight_decay=0.01)
+    accelerator = Accelerator(mixed_precision=recipe.precision, cpu=str(device) == "cpu")
+    steps = recipe.steps
+    unet = initial_unet(recipe.config, seed)
+    ema = EMAModel(unet.parameters(), decay=recipe.ema_decay)
+    optimizer = torch.optim.AdamW(unet.parameters(), recipe.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate(step, steps, warmup)
+        optimizer, lambda step: learning_rate(step, steps, recipe.warmup)
     )
     model, optimizer = accelerator.prepare(unet, optimizer)
     ema.to(accelerator.device)
@@ -131,19 +143,18 @@ def train(
         for name, value in state.items():
             stateful[name].load_state_dict(value)
     for step in track(range(len(losses), steps), progress):
-        rows = [row for row in slots(len(data.ids), step, batch_size, seed) if row[0] in kept]
+        rows = [
+            row for row in slots(len(data.ids), step, recipe.batch_size, seed) if row[0] in kept
+        ]
         if rows:
             mine = rows[accelerator.process_index :: accelerator.num_processes]
-            share = (
-                accelerator.num_processes / len(rows) if mine else 0.0
-            )  # processes' gradients are averaged
-            tensors = batch(data, scheduler, mine or rows[:1], seed, caption_dropout, flips)
-            loss = (
-                denoising_loss(model, scheduler, *(x.to(accelerator.device) for x in tensors)).sum()
-                * share
-            )
+            # processes' gradients are averaged
+            share = accelerator.num_processes / len(rows) if mine else 0.0
+            drawn = batch(data, scheduler, mine or rows[:1], seed, recipe)
+            tensors = (x.to(accelerator.device) for x in drawn)
+            loss = denoising_loss(model, scheduler, *tensors).sum() * share
             accelerator.backward(loss)
-            clip_grad_norm_(unet.parameters(), clip_norm)
+            clip_grad_norm_(unet.parameters(), recipe.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             ema.step(unet.parameters())
@@ -161,6 +172,6 @@ def train(
             if checkpoint and accelerator.is_main_process:
                 state = {name: part.state_dict() for name, part in stateful.items()}
                 state |= {"losses": losses, "history": history}
-                write_atomically(checkpoint, lambda file: torch.save(state, file))
+                write_atomically(checkpoint, lambda file, state=state: torch.save(state, file))
     ema.copy_to(unet.parameters())
     return unet.requires_grad_(False).eval(), losses, history

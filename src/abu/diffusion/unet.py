@@ -1,4 +1,5 @@
-"""The U-Net: from a folder or a file of weights, made faster, and the choice of its attributed weights."""
+"""The U-Net: from a folder or a file of weights, made faster, and the choice of its attributed
+weights."""
 
 from pathlib import Path
 
@@ -15,8 +16,6 @@ SELECTIONS = {  # which parameters are attributed, by their names
     "attn": lambda name: "attn1." in name or "attn2." in name,
     "all": lambda name: True,
 }
-
-
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
@@ -30,7 +29,8 @@ def load_published(
 ) -> UNet2DConditionModel:
     """Frozen U-Net of a whole model in diffusers' format, a folder or hub name.
 
-    Raises ValueError unless it takes latents of that shape [c, h, w] and token states of that width.
+    Raises ValueError unless it takes latents of that shape [c, h, w] and token states of that
+    width.
     """
     unet = (
         UNet2DConditionModel.from_pretrained(source, subfolder="unet")
@@ -41,7 +41,8 @@ def load_published(
     found = (unet.config.in_channels, unet.config.cross_attention_dim)
     if found != (latent[0], text):
         raise ValueError(
-            f"the U-Net of {source} takes (latent channels, text width) {found}; prepared were {(latent[0], text)}"
+            f"the U-Net of {source} takes (latent channels, text width) {found}; prepared were "
+            f"{(latent[0], text)}"
         )
     return unet
 
@@ -49,7 +50,8 @@ def load_published(
 def load_weights(
     path: Path, config: dict, device: torch.device | str = "cpu"
 ) -> UNet2DConditionModel:
-    """Frozen U-Net of a diffusers ``config`` with the weights of a state dict (``.bin``, ``.pt`` or ``.safetensors``), float32.
+    """Frozen U-Net of a diffusers ``config`` with the weights of a state dict (``.bin``, ``.pt`` or
+    ``.safetensors``), float32.
 
     Raises ValueError unless the names and shapes are those of the config.
     """
@@ -73,9 +75,11 @@ def load_weights(
 def speed_up(
     unet: nn.Module, precision: str = "float32", compile: bool = False, channels_last: bool = False
 ) -> nn.Module:
-    """The U-Net as asked for, changed in place, once: captions may be shared by rows (``abu.diffusion.attention``); ``precision`` of its
-    forward and backward passes: ``float32``, ``tf32`` (matrix products and convolutions of NVIDIA's tensor cores), ``bf16``
-    (autocast, weights stay float32); ``compile``: by ``torch.compile``; ``channels_last``: memory layout of convolutions.
+    """The U-Net as asked for, changed in place, once: captions may be shared by rows
+    (``abu.attention``); ``precision`` of its forward and backward passes: ``float32``, ``tf32``
+    (matrix products and convolutions of NVIDIA's tensor cores), ``bf16`` (autocast, weights stay
+    float32); ``compile``: by ``torch.compile``; ``channels_last``: memory layout of
+    convolutions.
 
     Raises ValueError for an unknown precision.
     """

@@ -1,4 +1,5 @@
-"""What retraining says: each query's loss and picture without some images, against the same without any removal."""
+"""What retraining says: each query's loss and picture without some images, against the same without
+any removal."""
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,13 @@ MEASURES = (
 def deviations(
     models: pd.DataFrame, queries: pd.DataFrame, measured: dict[str, np.ndarray], seed: int
 ) -> pd.DataFrame:
-    """One row for each model and query: ``raw_<measure>``, against the model in question, and ``<measure>``, against the
-    model of the same seed from which nothing was removed (its floor), so that chance they share is subtracted.
+    """One row for each model and query: ``raw_<measure>``, against the model in question, and
+    ``<measure>``, against the model of the same seed from which nothing was removed (its floor),
+    so that chance they share is subtracted.
 
-    ``models``: method, k, draw, seed, group, a row for each of the R models; ``measured``: [R, Q] by name; ``seed``: of the
-    model in question. Raises ValueError where the model without removal is missing, FloatingPointError for a measure that is not finite.
+    ``models``: method, k, draw, seed, group, a row for each of the R models; ``measured``: [R, Q]
+    by name; ``seed``: of the model in question. Raises ValueError where the model without removal
+    is missing, FloatingPointError for a measure that is not finite.
     """
     if bad := [name for name, values in measured.items() if not np.isfinite(values).all()]:
         raise FloatingPointError(f"not every {' and '.join(bad)} of the queries is finite")
@@ -37,46 +40,39 @@ def deviations(
 
 
 def summary(table: pd.DataFrame, against: str = "abu") -> pd.DataFrame:
-    """Mean and standard error over queries of every measure, by method, indexed by method and sorted by loss; and the p
-    value of a paired test of each method's rise of the loss against that of ``against``, over queries and seeds.
+    """Mean and standard error over queries of every measure, by method, indexed by method and
+    sorted by loss; and the p value of a paired test of each method's rise of the loss against
+    that of ``against``, over queries and seeds.
 
-    ``table``: rows of ``deviations`` for one K; draws are averaged first, then, for the means, the seeds that every method
-    has (all, where none is common), so that means compare; ``seeds``: how many went into them.
+    ``table``: rows of ``deviations`` for one K; draws are averaged first, then, for the means, the
+    seeds that every method has (all, where none is common), so that means compare; ``seeds``: how
+    many went into them.
     """
     columns = [c for name in MEASURES for c in (f"raw_{name}", name) if c in table]
     pairs = table.groupby(["method", "query", "seed"])[columns].mean()
-    common = set.intersection(*(set(part.seed) for _, part in table.groupby("method"))) or set(
-        table.seed
-    )
+    seeds = [set(rows.seed) for _, rows in table.groupby("method")]
+    common = set.intersection(*seeds) or set(table.seed)
     queries = pairs[pairs.index.isin(common, level="seed")].groupby(["method", "query"]).mean()
-    found = (
-        queries.groupby("method")
-        .mean()
-        .join(
-            queries.groupby("method")
-            .agg(lambda x: standard_error(x) if len(x) > 1 else np.nan)
-            .add_suffix("_se")
-        )
-    )
-    found["seeds"] = len(common)
-    found["images"] = table.groupby("method").images.mean()
+    error = lambda values: standard_error(values) if len(values) > 1 else np.nan
+    by_method = queries.groupby("method")
+    means = by_method.mean().join(by_method.agg(error).add_suffix("_se"))
+    means["seeds"] = len(common)
+    means["images"] = table.groupby("method").images.mean()
     losses = pairs.loss.unstack("method")
     if against in losses:
-        both = {m: losses[[against, m]].dropna() if m != against else losses[[m]] for m in losses}
-        found["p"] = pd.Series(
-            {
-                m: paired(b[against], b[m]) if m != against and len(b) else np.nan
-                for m, b in both.items()
-            }
-        )
-    return found.sort_values("loss", ascending=False)
+        both = {m: losses[[against, m]].dropna() for m in losses if m != against}
+        p = {m: paired(b[against], b[m]) for m, b in both.items() if len(b)}
+        means["p"] = pd.Series(p, dtype=float)
+    return means.sort_values("loss", ascending=False)
 
 
 def signal_to_noise(right: np.ndarray, random: np.ndarray) -> np.ndarray:
-    """By how many standard deviations of random removals the removal of right images raises each query's loss, [Q].
+    """By how many standard deviations of random removals the removal of right images raises each
+    query's loss, [Q].
 
-    ``right``: [Q]; ``random``: [draws, Q], at least two. A query's deviation is its own where there are ten draws or
-    more; fewer are too few to know it, and it is pooled over the queries (root of the mean variance).
+    ``right``: [Q]; ``random``: [draws, Q], at least two. A query's deviation is its own where there
+    are ten draws or more; fewer are too few to know it, and it is pooled over the queries (root of
+    the mean variance).
     """
     if len(random) < 2:
         raise ValueError(

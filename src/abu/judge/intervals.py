@@ -12,21 +12,23 @@ def standard_error(values: np.ndarray) -> float:
 
 
 def interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Bootstrap interval (percentiles, 9999 resamples of the queries) of the mean of ``values`` [Q]."""
+    """Bootstrap interval (percentiles, 9999 resamples of the queries) of the mean of ``values``
+    [Q]."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float(np.mean(values)), float(np.mean(values))
     draw = stream(seed, "bootstrap")
-    found = bootstrap(
+    resampled = bootstrap(
         (np.asarray(values),),
         np.mean,
         confidence_level=level,
         method="percentile",
         random_state=draw,
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
 def paired(left: np.ndarray, right: np.ndarray) -> float:
-    """p value of Wilcoxon's signed-rank test, two-sided, that paired values differ; 1 where they never do."""
+    """p value of Wilcoxon's signed-rank test, two-sided, that paired values differ; 1 where they
+    never do."""
     difference = np.asarray(left, np.float64) - np.asarray(right, np.float64)
     return 1.0 if not difference.any() else float(wilcoxon(difference).pvalue)

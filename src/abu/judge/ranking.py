@@ -5,7 +5,8 @@ from sklearn.metrics import average_precision_score
 
 
 def rank(scores: np.ndarray) -> np.ndarray:
-    """Positions of images from the highest score to the lowest, int64 [..., N]; ties keep the given order.
+    """Positions of images from the highest score to the lowest, int64 [..., N]; ties keep the given
+    order.
 
     Raises FloatingPointError for a score that is not finite.
     """
@@ -18,7 +19,8 @@ def rank(scores: np.ndarray) -> np.ndarray:
 
 
 def recall(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:
-    """Share of the ``relevant`` images (bool [N], at least one) among the ``k`` with the highest scores [N]."""
+    """Share of the ``relevant`` images (bool [N], at least one) among the ``k`` with the highest
+    scores [N]."""
     if not np.any(relevant):
         raise ValueError("no relevant image: recall is not defined")
     return float(np.asarray(relevant)[rank(scores)[:k]].sum() / np.sum(relevant))
@@ -30,31 +32,37 @@ def chance_recall(n: int, k: int) -> float:
 
 
 def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
-    """Area under precision over recall of one ranking, [N] scores against bool [N] (scikit-learn's)."""
+    """Area under precision over recall of one ranking, [N] scores against bool [N]
+    (scikit-learn's)."""
     if not np.any(relevant):
         raise ValueError("no relevant image: average precision is not defined")
     return float(average_precision_score(relevant, scores))
 
 
 def overlap(left: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
-    """Share of the top ``k`` of each row of ``right`` [Q, N] that is among the top ``k`` of the same row of ``left``, [Q]."""
+    """Share of the top ``k`` of each row of ``right`` [Q, N] that is among the top ``k`` of the
+    same row of ``left``, [Q]."""
     return found_among(left, right, k, k)
 
 
 def found_among(scores: np.ndarray, wanted: np.ndarray, candidates: int, k: int) -> np.ndarray:
-    """Share of the top ``k`` by ``wanted`` [Q, N] that stands among the first ``candidates`` by ``scores`` [Q, N]: [Q]."""
+    """Share of the top ``k`` by ``wanted`` [Q, N] that stands among the first ``candidates`` by
+    ``scores`` [Q, N]: [Q]."""
     pairs = zip(rank(scores)[:, :candidates], rank(wanted)[:, :k], strict=True)
     return np.array([np.isin(best, chosen).mean() for chosen, best in pairs])
 
 
 def choice(scores: np.ndarray, boxed: np.ndarray, other: np.ndarray) -> float:
-    """Share of pairs (an image of the boxed part, one of the other) in which the boxed one stands higher; 0.5: the box chooses nothing.
+    """Share of pairs (an image of the boxed part, one of the other) in which the boxed one stands
+    higher; 0.5: the box chooses nothing.
 
-    ``scores``: [N]; ``boxed``, ``other``: bool [N]. Raises ValueError where one of them is empty or they share an image.
+    ``scores``: [N]; ``boxed``, ``other``: bool [N]. Raises ValueError where one of them is empty or
+    they share an image.
     """
     if not np.any(boxed) or not np.any(other) or np.any(boxed & other):
         raise ValueError(
-            f"{int(np.sum(boxed))} images of the boxed part, {int(np.sum(other))} of the other, {int(np.sum(boxed & other))} of both"
+            f"{int(np.sum(boxed))} images of the boxed part, {int(np.sum(other))} of the other, "
+            f"{int(np.sum(boxed & other))} of both"
         )
     place = np.argsort(rank(scores))
     return float((place[boxed][:, None] < place[other][None]).mean())

@@ -1,4 +1,5 @@
-"""How well rankings put a customized model's exemplars on top: tables of scores in, tables of measures out."""
+"""How well rankings put a customized model's exemplars on top: tables of scores in, tables of
+measures out."""
 
 from collections.abc import Iterable
 
@@ -12,28 +13,31 @@ from abu.judge.ranking import average_precision, chance_recall, rank, recall
 def measure(
     scores: Iterable[pd.DataFrame], exemplars: list[int], k: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Average precision and recall at ``k`` of each (method, query) and how many ``images`` were ranked, a row each, then of chance;
-    ranks of the exemplars in ascending order, from 1, int64 [rows but chance, exemplars].
+    """Average precision and recall at ``k`` of each (method, query) and how many ``images`` were
+    ranked, a row each, then of chance; ranks of the exemplars in ascending order, from 1, int64
+    [rows but chance, exemplars].
 
-    ``scores`` (method, query, image_id, score) come in parts, of one or more methods each: every method and query has every image.
-    Raises ValueError where one lacks some, or the scores lack an exemplar.
+    ``scores`` (method, query, image_id, score) come in parts, of one or more methods each: every
+    method and query has every image. Raises ValueError where one lacks some, or the scores lack an
+    exemplar.
     """
     rows, ranks = [], []
     for part in scores:
         wide = part.pivot(index=["method", "query"], columns="image_id", values="score")
         if wide.isna().any(axis=None):
             raise ValueError(
-                f"{int(wide.isna().any(axis=1).sum())} of {len(wide)} rankings lack images; expected all of {wide.shape[1]}"
+                f"{int(wide.isna().any(axis=1).sum())} of {len(wide)} rankings lack images; "
+                f"expected all of {wide.shape[1]}"
             )
         if lacking := set(exemplars) - set(wide.columns):
             raise ValueError(f"exemplars {sorted(lacking)[:5]} were not scored")
         relevant = wide.columns.isin(exemplars)
         for (method, query), values in zip(wide.index, wide.to_numpy()):
-            found = {
+            measures = {
                 "precision": average_precision(values, relevant),
                 "recall": recall(values, relevant, k),
             }
-            rows.append({"method": method, "query": query, **found, "images": len(values)})
+            rows.append({"method": method, "query": query, **measures, "images": len(values)})
             ranks.append(np.flatnonzero(relevant[rank(values)]) + 1)
     table = pd.DataFrame(rows)
     if differing := set(table.images) - {len(relevant)}:
@@ -47,29 +51,28 @@ def measure(
 
 
 def summarize(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Means over queries by method with 95 % bootstrap intervals, the best first: ``mAP``, ``low``, ``high``, ``recall``,
-    ``recall_low``, ``recall_high``, and ``p`` of the difference to AbU (Wilcoxon, paired over (model, query), uncorrected)."""
+    """Means over queries by method with 95 % bootstrap intervals, the best first: ``mAP``, ``low``,
+    ``high``, ``recall``, ``recall_low``, ``recall_high``, and ``p`` of the difference to AbU
+    (Wilcoxon, paired over (model, query), uncorrected)."""
     wide = rows.pivot(index=["model", "query"], columns="method", values=["precision", "recall"])
-    table = {}
-    for method in wide["precision"]:
-        precision, found = wide["precision", method].to_numpy(), wide["recall", method].to_numpy()
-        ends = (*interval(precision, seed), *interval(found, seed))
-        p = (
-            np.nan
-            if method in ("abu", "chance") or "abu" not in wide["precision"]
-            else paired(precision, wide["precision", "abu"].to_numpy())
-        )
-        table[method] = (len(wide), precision.mean(), *ends[:2], found.mean(), *ends[2:], p)
-    columns = ["queries", "mAP", "low", "high", "recall", "recall_low", "recall_high", "p"]
-    return (
-        pd.DataFrame.from_dict(table, orient="index", columns=columns)
-        .rename_axis("method")
-        .sort_values("mAP", ascending=False)
-    )
+    measured = wide["precision"].columns
+    summaries = {}
+    for method in measured:
+        precision, recalls = wide["precision", method].to_numpy(), wide["recall", method].to_numpy()
+        summary = {"queries": len(wide), "mAP": precision.mean()}
+        summary["low"], summary["high"] = interval(precision, seed)
+        summary["recall"] = recalls.mean()
+        summary["recall_low"], summary["recall_high"] = interval(recalls, seed)
+        alone = method in ("abu", "chance") or "abu" not in measured
+        summary["p"] = np.nan if alone else paired(precision, wide["precision", "abu"].to_numpy())
+        summaries[method] = summary
+    table = pd.DataFrame.from_dict(summaries, orient="index").rename_axis("method")
+    return table.sort_values("mAP", ascending=False)
 
 
 def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and scores, [Q, top] each, of the images that stand first for each of the queries in the scores of one method."""
+    """Ids and scores, [Q, top] each, of the images that stand first for each of the queries in the
+    scores of one method."""
     first = (
         scores[scores["query"].isin(queries)]
         .sort_values("score", ascending=False, kind="stable")
@@ -77,19 +80,19 @@ def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray
         .head(top)
     )
     by_query = {query: part for query, part in first.groupby("query")}
-    return tuple(
-        np.stack([by_query[query][column].to_numpy() for query in queries])
-        for column in ("image_id", "score")
-    )
+    stacked = lambda column: np.stack([by_query[query][column].to_numpy() for query in queries])
+    return stacked("image_id"), stacked("score")
 
 
 def words(table: pd.DataFrame) -> str:
     """What a table of ``summarize`` says of AbU, in three lines."""
     abu, rest = table.loc["abu"], table.drop(index=["abu", "chance"])
-    named = lambda part: (
-        ", ".join(f"{method} ({row.mAP:.3f}, p = {row.p:.2g})" for method, row in part.iterrows())
-        or "none"
-    )
-    better = named(rest[(rest.mAP > abu.mAP) & (rest.p < 0.05)])
-    worse = named(rest[(rest.mAP < abu.mAP) & (rest.p < 0.05)])
-    return f"Better than AbU (p < 0.05): {better}.\n  Worse: {worse}.\n  Not told apart: {named(rest[~(rest.p < 0.05)])}."
+    told = rest.p < 0.05
+    groups = {
+        "Better than AbU (p < 0.05)": rest[(rest.mAP > abu.mAP) & told],
+        "Worse": rest[(rest.mAP < abu.mAP) & told],
+        "Not told apart": rest[~told],
+    }
+    shown = lambda row: f"{row.Index} ({row.mAP:.3f}, p = {row.p:.2g})"
+    named = lambda part: ", ".join(map(shown, part.itertuples())) or "none"
+    return "\n  ".join(f"{heading}: {named(part)}." for heading, part in groups.items())

@@ -13,7 +13,8 @@ from abu.judge.ranking import rank
 
 @dataclass(frozen=True)
 class Removal:
-    """One retraining: without the images ``removed`` (ids), under ``seed``. The other fields say what it is for."""
+    """One retraining: without the images ``removed`` (ids), under ``seed``. The other fields say
+    what it is for."""
 
     method: str  # whose top K; "none", "right", "random", "half"
     k: int  # images for each query; 0 where that is not what was asked
@@ -29,7 +30,8 @@ class Removal:
 
 
 def top_of_all(scores: np.ndarray, ids: Sequence[int], k: int) -> tuple[int, ...]:
-    """Ids of the ``k`` highest-scored images of each query, for all queries together; ``scores``: [Q, N].
+    """Ids of the ``k`` highest-scored images of each query, for all queries together; ``scores``:
+    [Q, N].
 
     Raises ValueError unless 1 <= k < N.
     """
@@ -52,20 +54,21 @@ def leave_k_out(
     draws: int,
     seed: int,
 ) -> list[Removal]:
-    """Batched leave-K-out: for each seed, K and group of queries (rows of the scores), each method's top K of the whole
-    group together, and as often as ``draws`` a random set as large as the first method's."""
-    found = []
+    """Batched leave-K-out: for each seed, K and group of queries (rows of the scores), each
+    method's top K of the whole group together, and as often as ``draws`` a random set as large
+    as the first method's."""
+    removals = []
     for s, k, (group, rows) in product(seeds, ks, groups.items()):
         tops = {method: top_of_all(values[list(rows)], ids, k) for method, values in scores.items()}
         size = len(next(iter(tops.values())))
         chosen = [
             random_removal(ids, size, seed, "removal", group, k, draw) for draw in range(draws)
         ]
-        found += [Removal(method, k, 0, s, removed, group) for method, removed in tops.items()]
-        found += [
+        removals += [Removal(method, k, 0, s, removed, group) for method, removed in tops.items()]
+        removals += [
             Removal("random", k, draw, s, removed, group) for draw, removed in enumerate(chosen)
         ]
-    return found
+    return removals
 
 
 def each_alone(
@@ -77,11 +80,12 @@ def each_alone(
     k: int,
     seed: int,
 ) -> list[Removal]:
-    """What batching costs: the top K of ``count`` queries, spread over all, each removed for that query alone.
+    """What batching costs: the top K of ``count`` queries, spread over all, each removed for that
+    query alone.
 
     ``numbers``: of the queries, [Q]; a removal's group names its query.
     """
-    rows = np.linspace(0, len(numbers) - 1, count).round().astype(int) if count else []
+    rows = np.linspace(0, len(numbers) - 1, count).round().astype(int)
     return [
         Removal(method, k, 0, seed, top_of_all(scores[[q]], ids, k), f"query {numbers[q]}")
         for q in rows
@@ -89,7 +93,8 @@ def each_alone(
 
 
 def right_sets(ids: Sequence[int], right: np.ndarray, draws: int, seed: int) -> list[Removal]:
-    """Can the judge see at all? Removes the images ``right`` (bool [N]), and ``draws`` random sets as large."""
+    """Can the judge see at all? Removes the images ``right`` (bool [N]), and ``draws`` random sets
+    as large."""
     removed = tuple(id for id, out in zip(ids, right, strict=True) if out)
     chosen = [random_removal(ids, len(removed), seed, "signal", draw) for draw in range(draws)]
     return [Removal("right", 0, 0, seed, removed)] + [
@@ -98,6 +103,7 @@ def right_sets(ids: Sequence[int], right: np.ndarray, draws: int, seed: int) -> 
 
 
 def random_halves(ids: Sequence[int], count: int, seeds: Sequence[int], seed: int) -> list[Removal]:
-    """``count`` random halves, for the linear datamodelling score: each is what a model is trained *without*."""
+    """``count`` random halves, for the linear datamodelling score: each is what a model is trained
+    *without*."""
     chosen = [random_removal(ids, len(ids) // 2, seed, "half", m) for m in range(count)]
     return [Removal("half", 0, m, s, removed) for s in seeds for m, removed in enumerate(chosen)]
