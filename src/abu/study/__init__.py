@@ -1,1 +1,2 @@
-"""How it is run: notebook runner, tasks and engines, keys, the system under study, costs, plan, ablations."""
+"""How it is run: notebook runner, tasks and engines, keys, the system under study, costs, plan,
+ablations."""

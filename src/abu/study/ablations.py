@@ -1,8 +1,10 @@
-"""Ablations: one factor at a time around the study, each choice a queued DVC experiment, read back into one table.
+"""Ablations: one factor at a time around the study, each choice a queued DVC experiment, read back
+into one table.
 
-``python -m abu.study.ablations`` queues what ``benchmarks/ablations.yaml`` lists and HEAD does not have yet, and runs the queue. A
-choice runs the stages ``cache`` and ``unlearn`` alone, so the step stays as the study's ``tune`` chose it; with the argument
-``evaluate`` the judge follows: the model is trained again without the images that this AbU names.
+``python -m abu.study.ablations`` queues what ``benchmarks/ablations.yaml`` lists and HEAD does not
+have yet, and runs the queue. A choice runs the stages ``cache`` and ``unlearn`` of the trained
+model alone, so the step stays as the study's ``tune`` chose it; with the argument ``evaluate`` the
+judge follows: the model is trained again without the images that this AbU names.
 """
 
 import json
@@ -16,23 +18,13 @@ from ruamel.yaml import YAML
 from abu import ROOT
 
 GRID = "benchmarks/ablations.yaml"
-
-
 STAGES = {
-    "unlearn": ["cache", "unlearn"],
-    "evaluate": ["cache", "unlearn", "compare", "retrain", "evaluate"],
+    "unlearn": ["cache@base", "unlearn@base"],
+    "evaluate": ["cache@base", "unlearn@base", "compare@base", "retrain", "evaluate"],
 }
-
-
-JUDGED = {
-    "retrain.methods": ["abu"],
-    "compare.methods": ["random"],
-}  # the judge asks for nobody else
-
-
+# the judge asks for nobody else
+JUDGED = {"retrain.methods": ["abu"], "compare.methods": ["random"]}
 PREFIX = "ablation-"
-
-
 MEASURES = {  # heading -> metric, whether more is better (None: neither)
     "own pictures found": ("own_recall", True),
     "average precision": ("average_precision", True),
@@ -42,8 +34,6 @@ MEASURES = {  # heading -> metric, whether more is better (None: neither)
     "s a query": ("seconds", None),
     "ΔL of the judge": ("judge", True),
 }
-
-
 ERRORS = ("own_recall_se", "average_precision_se", "judge_se")
 
 
@@ -72,7 +62,8 @@ def rows(grid: dict) -> list[Row]:
 
 
 def commands(grid: dict, target: str, known: dict) -> list[list[str]]:
-    """Arguments of dvc that queue the choices which ``known`` (see ``experiments``) has not, or has as failed.
+    """Arguments of dvc that queue the choices which ``known`` (see ``experiments``) has not, or has
+    as failed.
 
     Raises ValueError for another target than those in STAGES.
     """
@@ -94,9 +85,11 @@ def commands(grid: dict, target: str, known: dict) -> list[list[str]]:
 
 
 def experiments(shown: list[dict]) -> dict[str, dict]:
-    """State and metrics (by file) of experiments by name, and of the workspace, named ``workspace``, from ``dvc exp show --json``.
+    """State and metrics (by file) of experiments by name, and of the workspace, named
+    ``workspace``, from ``dvc exp show --json``.
 
-    Of several runs of one name the one that came furthest counts. A metric file that could not be read is left out.
+    Of several runs of one name the one that came furthest counts. A metric file that could not be
+    read is left out.
     """
     read = lambda state: {
         path: found["data"]
@@ -124,14 +117,16 @@ def experiments(shown: list[dict]) -> dict[str, dict]:
 def table(grid: dict, known: dict, seconds: dict[str, float]) -> pd.DataFrame:
     """One line a choice, indexed by factor and value: default, state, and what was measured.
 
-    ``known``: see ``experiments``; ``seconds``: of one query, by name of the experiment. The default's line is the workspace's. A
-    choice that failed or never ran says so and has no numbers; what the judge says comes from experiments that ran it, since the
-    others carry the study's. Raises KeyError for an ablation that the grid does not have.
+    ``known``: see ``experiments``; ``seconds``: of one query, by name of the experiment. The
+    default's line is the workspace's. A choice that failed or never ran says so and has no numbers;
+    what the judge says comes from experiments that ran it, since the others carry the study's.
+    Raises KeyError for an ablation that the grid does not have.
     """
     names = {row.name(target) for row in rows(grid) for target in STAGES}
     if unknown := {name for name in known if name.startswith(PREFIX)} - names:
         raise KeyError(
-            f"experiments {sorted(unknown)} belong to no factor of the grid, which has {sorted(grid)}"
+            f"experiments {sorted(unknown)} belong to no factor of the grid, which has "
+            f"{sorted(grid)}"
         )
     lines = []
     for row in rows(grid):
@@ -153,7 +148,7 @@ def table(grid: dict, known: dict, seconds: dict[str, float]) -> pd.DataFrame:
             "default": not row.overrides,
             "state": state,
         }
-        line |= metrics.get("results/unlearn/metrics.json", {}) | {
+        line |= metrics.get("results/unlearn/base/metrics.json", {}) | {
             "seconds": seconds.get(ran[0]) if ran else None
         }
         by_k = metrics.get("results/evaluate/metrics.json", {}) if judged in ran else {}
@@ -178,7 +173,8 @@ def table(grid: dict, known: dict, seconds: dict[str, float]) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table in the paper's form: choices of one factor under each other, the default marked, the best value of a factor bold."""
+    """The table in the paper's form: choices of one factor under each other, the default marked,
+    the best value of a factor bold."""
     shown = {
         heading: measure for heading, measure in MEASURES.items() if table[measure[0]].notna().any()
     }
@@ -193,7 +189,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def cell(part: pd.DataFrame, line: pd.Series, metric: str, more: bool | None) -> str:
-    """One number with its standard error, bold if it is the best of the choices in ``part``, unless all are equal."""
+    """One number with its standard error, bold if it is the best of the choices in ``part``, unless
+    all are equal."""
     if pd.isna(line[metric]):
         return ""
     error = line.get(f"{metric}_se")

@@ -1,4 +1,4 @@
-"""What each method and each stage cost, in tables that no stage depends on: times differ between equal runs."""
+"""What methods and stages cost, in tables that no stage depends on: times differ between runs."""
 
 import os
 from collections.abc import Sequence
@@ -8,34 +8,22 @@ import pandas as pd
 
 from abu.data.files import write_atomically
 
-EXPERIMENT = os.environ.get(
-    "DVC_EXP_NAME"
-)  # its results/ keep only what stages declare; scratch/ is shared
-
-
+EXPERIMENT = os.environ.get("DVC_EXP_NAME")  # its results/ keep only what stages declare
 PATH = Path("scratch/costs", f"{EXPERIMENT}.csv") if EXPERIMENT else Path("results/costs.csv")
-
-
 COLUMNS = ["seconds_once", "seconds_per_query", "bytes"]
 
-
 STAGES = Path("results/stages.csv")
-
-
-STAGE = ["stage", "customized"]  # a customized model's name, or ""
-
-
+STAGE = ["stage", "system"]  # "": none
 MEASURED = ["seconds", "peak_bytes", "disk_bytes"]
 
 
 def read(path: Path, index: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
-    """Table of a csv file, empty where there is none; an empty name stays a name, an empty number is missing."""
+    """Table of a csv file, empty where there is none; an empty name is one, an empty number not."""
     if not path.exists():
         return pd.DataFrame(columns=[*index, *columns]).set_index(list(index))
-    names = {name: str for name in index}
-    return pd.read_csv(
-        path, dtype=names, keep_default_na=False, na_values={c: "" for c in columns}
-    ).set_index(list(index))
+    types, missing = dict.fromkeys(index, str), dict.fromkeys(columns, "")
+    table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+    return table.set_index(list(index))
 
 
 def record(
@@ -44,7 +32,7 @@ def record(
     index: Sequence[str] = ("method",),
     columns: Sequence[str] = COLUMNS,
 ) -> None:
-    """Set columns of rows, by default of methods: seconds once for a model, seconds for each query, bytes kept for the next query.
+    """Set columns of rows, by default of methods: seconds once and for each query, bytes kept.
 
     Raises KeyError for another column.
     """

@@ -1,4 +1,5 @@
-"""What names a task: the source of every module that its function reaches, and the bytes of what it is given.
+"""What names a task: the source of every module that its function reaches, and the bytes of what it
+is given.
 
 Nothing is listed by hand: modules are found from imports, and everything that a task is given is
 walked through. Anything of a kind that is not known here is refused, for what is left out of a key
@@ -23,6 +24,7 @@ import abu
 SOURCES = Path(abu.__file__).parent
 
 
+@cache
 def imported(source: str) -> set[str]:
     """Dotted names under ``abu`` that a source imports, at its top or within a function."""
     names = set()
@@ -64,8 +66,9 @@ def of_file(path: Path) -> bytes:
 
 
 def key(*values) -> str:
-    """Short name of values: numbers, texts, arrays and tensors, files (paths), models, schedulers, tokenizers, tables,
-    functions (with their source), and what holds such things. Raises TypeError for anything else.
+    """Short name of values: numbers, texts, arrays and tensors, files (paths), models, schedulers,
+    tokenizers, tables, functions and objects of ``abu`` (with their source), and what holds such
+    things. Raises TypeError for anything else.
 
     A dataclass's field with the metadata ``hashed: False`` counts for nothing.
     """
@@ -103,7 +106,7 @@ def key(*values) -> str:
             for part in value:
                 walk(part)
         elif is_dataclass(value) and not isinstance(value, type):
-            feed(kind)
+            walk(type(value))
             shown = (field for field in fields(value) if field.metadata.get("hashed", True))
             walk({field.name: getattr(value, field.name) for field in shown})
         elif isinstance(value, nn.Module):
@@ -129,12 +132,13 @@ def key(*values) -> str:
             feed(kind)
             walk({name: part for name, part in value.config.items() if not name.startswith("_")})
         elif type(value).__module__.split(".")[0] == "abu":
-            feed(kind)
+            walk(type(value))
             own = type(value).__reduce__ is not object.__reduce__
             walk(value.__reduce__()[1] if own else vars(value))
         else:
             raise TypeError(
-                f"a task is given a {kind}, which has no name; expected arrays, numbers, texts, files, models"
+                f"a task is given a {kind}, which has no name; expected arrays, numbers, texts, "
+                "files, models"
             )
 
     walk(values)
@@ -144,3 +148,8 @@ def key(*values) -> str:
 def key_of(function: Callable, shared) -> str:
     """Name of what a function makes of what its tasks share."""
     return f"{function.__name__}-{key(function, shared)}"
+
+
+def kept_in(function: Callable, shared, scratch: Path = Path("scratch")) -> Path:
+    """File in which a function keeps how far it came with what it was given."""
+    return scratch / f"{key_of(function, shared)}.pt"

@@ -1,176 +1,116 @@
-"""A plan of the study: what each stage does, how often, and what that costs at the speeds that ``abu.study.calibrate`` measures.
-
-A pass is what a stage does over and over. Its units are rows of the U-Net (one noisy latent once through it), or what ``KINDS`` says.
-"""
+"""What a study costs, by its parameters; without CLIP, DINO, figures, statistics, kernel algebra,
+answers of the store, captions encoded on the fly, and what ``scratch/`` holds."""
 
 from collections import Counter
-from dataclasses import dataclass, field
-from math import log2, prod
-from typing import NamedTuple
+from math import prod
+from pathlib import Path
 
-from abu.study.sizes import Sizes
+import pandas as pd
 
-KINDS = {  # what a unit of a pass is
-    "losses": "row forward, captions shared: loss tables",
-    "sample": "row forward: pictures are drawn, two rows a step with guidance",
-    "train": "row forward and backward to all weights, AdamW, averaging",
-    "fisher": "row forward and backward, per-example gradients squared (EK-FAC: its factors too)",
-    "eigenvalues": "row forward and backward, per-example gradients in the eigenbasis",
-    "store": "row forward, a backward for the loss and for each cotangent, projected",
-    "influence": "row forward, a backward for the loss and for each cotangent, times all moves",
-    "gradient": "row forward and backward to the attributed weights: a query's gradient",
-    "features": "row forward and backward: gradients of an image, sketched",
-    "forward mode": "row forward with its derivative along a move",
-    "customize": "row forward and backward to keys, values and the new token",
-    "prepare": "picture read and encoded with its mirror image and captions",
-    "text": "caption encoded on the fly",
-    "decode": "picture decoded",
-    "read": "picture read",
-    "solve": "GFLOP of double-precision algebra: kernel methods",
-    "answer": "image of the store answered for all queries",
-    "panel": "picture in a figure",
-}
+from abu.baselines.registry import METHODS
+from abu.data.progress import track
+from abu.data.published import model_name
+from abu.study.footprint import Bench, measure
 
 
-TABLE = 100
-"""Bytes a row of a csv table with a few columns."""
+def plan(study: dict, data: tuple, seconds: float, start: tuple, device="cpu") -> pd.DataFrame:
+    """By stage and system: seconds; bytes of memory, of an accelerator, of disk. ``data``: images,
+    and captions of each; ``start``: seconds and bytes of a stage that does nothing."""
+    table, systems = [], study["systems"]
+    each = ("customize", "generate", "cache", "unlearn", "compare")  # once for a system
+    for kind in dict.fromkeys(system["kind"] for system in systems.values()):
+        bench, idle = Bench(study, kind, device), study["changes"][kind]
+        names = [name for name in systems if systems[name]["kind"] == kind]
+        counted = [(name, *row) for name in names for row in stages(bench, name, *data)]
+        counted = [row for row in counted if idle.get(row[1], {}) is not None]
+        used = sorted({work for row in counted for work in +row[2]})
+        rates = {work: measure(bench, work, seconds) for work in track(used, kind)}
+        for system, stage, work, disk, held in counted:
+            spent = start[0] + sum(rates[name][0] * units for name, units in (+work).items())
+            memory, accelerator = map(max, zip((start[1], 0), *(rates[name][1:] for name in +work)))
+            place = stage, system if stage in each else ""
+            table.append((*place, spent, memory + held, accelerator, disk))
+    columns = ["stage", "system", "seconds", "memory", "accelerator", "disk"]
+    return pd.DataFrame(table, columns=columns).set_index(columns[:2])
 
 
-HEADER = 128
-"""Bytes of a .npy file beside its numbers."""
+def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int = 8):
+    """A system's stages: name, units of work by kind (of ``Bench``), bytes left, bytes held."""
+    study, what, cache = bench.study, bench.study["systems"][system], bench.cache
+    train, prepare, c = (study[name] for name in ("train", "prepare", "customize"))
+    prompts, steps = (bench.of("generate")[name] for name in ("prompts", "steps"))
+    custom = what["kind"] == "customized"
+    drawn, tuning = sum(map(len, prompts.values())), len(prompts.get("tuning", []))
+    if custom:  # asked by system or category, or as published
+        drawn = len(prompts.get(system) or prompts.get(what.get("category")) or [])
+        if c["tasks"]:
+            paths = pd.read_json(Path(c["root"], c["tasks"])).model_path
+            drawn = list(map(model_name, paths)).count(system)
+    q, times = drawn - tuning, len(cache["timesteps"])
+    n = images - (0 if train["source"] else train["heldout"]) + custom * exemplars
+    met, store = min(cache["captions"], 1 if custom else captions), cache["store"]
+    walked = n * met * (1 + cache["flips"]) * times
+    rows = walked // met if cache["spread"] else walked  # of a table of losses
+    shapes, fits = list(bench.shared(1).shapes().values()), ["identity", "diagonal", "ekfac"]
+    size, fits = sum(map(prod, shapes)), fits.index(cache["curvature"])  # ekfac: eigenvalues too
+    curvature = 8 * (fits * size + (fits > 1) * sum(side**2 for shape in shapes for side in shape))
+    latent, text, pixels = prod(bench.latent), prod(bench.tokens), 3 * bench.side**2
+    states = text * {"float32": 4, "float16": 2}.get(prepare["token_states"], 4 / bench.tokens[1])
+    held = 24 * rows + 40 * q * n + curvature
+    picture = lambda n, steps: Counter(sample=n * steps, prepare=n)
 
+    def unlearn(c: dict, tasks: int, queries: int, every: int) -> Counter:
+        at = -(-times // every) * tasks
+        gradient = at * c.get("steps", 1) * c["gradient_draws"]
+        return Counter(gradient=gradient, losses=at * (rows // times + queries))
 
-class Pass(NamedTuple):
-    """``batch`` units go at once; ``options`` are those of the kind's function in ``abu.study.passes.RUNS``."""
+    def sketch(c: dict, methods: list[str], images: int, queries: int) -> Counter:
+        needs = {name for m in methods for name in METHODS[m][1] if "gradients" in name}
+        path = queries * steps * ("journey gradients" in needs)
+        kinds = len({name.replace("journey", "loss") for name in needs}) * (images + queries)
+        return Counter(features=kinds * len(c["timesteps"]) + path, sample=path)
 
-    kind: str
-    batch: int = 1
-    options: tuple = ()
-
-
-@dataclass(frozen=True)
-class Rate:
-    """What a pass costs. Of one unit: ``flops`` and ``seconds``; of a batch of n units: ``fixed + n * each`` bytes, alive at once beside
-    the models."""
-
-    flops: float
-    seconds: float
-    fixed: float
-    each: float
-
-
-@dataclass
-class Stage:
-    """Units by pass; bytes that the stage leaves in its folder and keeps in ``scratch/``; bytes of arrays that it holds."""
-
-    name: str
-    customized: str = ""
-    work: Counter = field(default_factory=Counter)
-    disk: float = 0
-    scratch: float = 0
-    held: float = 0
-
-    @property
-    def units(self) -> Counter:
-        """Units by kind of pass."""
-        found = Counter()
-        for one, count in self.work.items():
-            found[one.kind] += count
-        return found
-
-
-def near(batch: int) -> int:
-    """The nearest power of two, for passes whose batches differ between stages: few are then to be measured."""
-    return 2 ** round(log2(max(batch, 1)))
-
-
-@dataclass(frozen=True)
-class Study:
-    """All parameters of a study, and its sizes."""
-
-    params: dict
-    sizes: Sizes
-
-    def section(self, stage: str) -> dict:
-        """Parameters of a stage, its own over those of its notebook."""
-        return {
-            **(self.params[stage.removesuffix("-customized")] or {}),
-            **(self.params[stage] or {}),
-        }
-
-    @property
-    def trained(self) -> int:
-        """Images that are trained on and scored."""
-        train = self.params["train"]
-        return self.sizes.images - (0 if train["source"] else train["heldout"])
-
-    @property
-    def queries(self) -> dict[str, int]:
-        """Queries of the trained model by kind."""
-        return {kind: len(prompts) for kind, prompts in self.params["generate"]["prompts"].items()}
-
-    @property
-    def reported(self) -> int:
-        """Queries of the trained model that are reported."""
-        return sum(n for kind, n in self.queries.items() if kind != "tuning")
-
-    def asked(self, model: str) -> int:
-        """Queries of a customized model."""
-        prompts, category = (
-            self.section("generate-customized")["prompts"],
-            (self.params["common"]["models"][model] or {}).get("category"),
-        )
-        return self.sizes.published.get(model) or len(
-            prompts.get(model) or prompts.get(category) or []
-        )
-
-    def scored(self, model: str = "") -> tuple[int, int]:
-        """Images that a (customized) model's pictures are attributed to, and the captions of each."""
-        return (
-            (self.trained + self.sizes.exemplars[model], 1)
-            if model
-            else (self.trained, self.sizes.captions)
-        )
-
-    def text_bytes(self, captions: int, states: str) -> int:
-        """Bytes of an image's token states, or of its token ids."""
-        return (
-            captions
-            * self.sizes.tokens
-            * {"float16": 2 * self.sizes.width, "float32": 4 * self.sizes.width}.get(states, 4)
-        )
-
-    def prepared(self, images: int, captions: int, states: str) -> int:
-        """Bytes that ``prepare`` leaves."""
-        s = self.sizes
-        arrays = (
-            images * (4 * s.flips * prod(s.latent) + self.text_bytes(captions, states))
-            + 4 * s.tokens * s.width
-        )
-        return arrays + 3 * HEADER + images * TABLE
-
-    def read(self, captions: float) -> Counter:
-        """Passes of so many captions that are read: where their token states are not kept they are encoded, whenever they are read."""
-        return Counter({Pass("text", 64): captions} if self.sizes.states == "on-the-fly" else {})
-
-
-def predict(
-    stage: Stage, rates: dict[Pass, Rate], sizes: Sizes, start: tuple[float, float], gpu: bool
-) -> dict[str, float]:
-    """FLOPs, seconds, bytes left (``disk``) and kept in scratch, peak bytes of the process (``memory``) and of the accelerator
-    (``accelerator``, 0 without one). ``rates``: by pass; ``start``: seconds and resident bytes of a process that has imported all."""
-    models, work = (
-        4 * (sizes.unet + sizes.frozen),
-        {p: units for p, units in stage.work.items() if units},
-    )
-    batch = max((rates[p].fixed + p.batch * rates[p].each for p in work), default=0)
-    return {
-        "stage": stage.name,
-        "customized": stage.customized,
-        "flops": sum(units * rates[p].flops for p, units in work.items()),
-        "seconds": start[0] + sum(units * rates[p].seconds for p, units in work.items()),
-        "disk": stage.disk,
-        "scratch": stage.scratch,
-        "memory": start[1] + models + stage.held + (0 if gpu else batch),
-        "accelerator": models + batch if gpu else 0,
-    }
+    learn = custom and not c["tasks"]
+    work = picture(learn * c["prior"] + custom * exemplars, c["sampler"]["steps"])
+    work["train"] = 2 * learn * c["steps"] * c["batch_size"]  # beside the prior
+    yield "customize", work, custom * (4 * size + exemplars * (8 * latent + states)), 0
+    left = 4 * drawn * (latent + text + pixels)
+    yield "generate", picture(drawn, steps), left, 2 * left
+    draws = 0 if cache["fisher"] else fits * n * cache["fisher_draws"]
+    work = Counter(losses=rows, fisher=draws, influence=walked * (store > 0))
+    stored = 2 * walked * (1 + cache["cotangents"]) * store
+    yield "cache", work, curvature + 4 * rows + stored, held + stored * min(1, cache["shard"] / n)
+    yield "unlearn", unlearn(bench.of("unlearn"), q, q, 1), q * (4 * rows + 18 * n), held
+    c, tune, square = bench.of("compare"), study["tune"], 32 * min(n, bench.like["dimension"]) ** 2
+    work = sketch(bench.like, c["methods"], n if c["features"] else 0, q)
+    yield "compare", work, 10 * q * n * (len(c["methods"]) + 6), 4 * held + square
+    if custom:
+        return
+    yield "components", Counter(), sum(4 * model.num_parameters() for model in bench.frozen), 0
+    work = Counter(prepare=images, text=images * captions) if not prepare["latents"] else Counter()
+    yield "prepare", work, images * (8 * latent + captions * states), 0
+    learned = 0 if train["source"] else train["steps"] * train["batch_size"] * n / images
+    yield "train", Counter(train=learned) + picture(24, 25), 4 * bench.unet.num_parameters(), 0
+    yield "exemplars", Counter(), 7e5, 0
+    yield "report", Counter(), 3e6, 0
+    if what["kind"] != "base":
+        return
+    tries = tuning * len(tune["relative_norm"]) * len(tune["damping"])
+    work = sketch(tune, [m for m in METHODS if METHODS[m][2]], n, tuning)
+    work += unlearn(tune, tries, tuning, tune["every"])
+    yield "tune", work, 5e3, held + square
+    c, asked = study["localize"], 3 * len(study["localize"]["pairs"])
+    work = unlearn(c, asked * len(c["prompts"]), asked, c["every"])
+    yield "localize", work, asked * 10 * n + 5e5, held
+    c, r = study["influence"], study["retrain"]
+    again = c["probes"] * (len(c["probe_norms"]) + 4) + c["candidates"] * (q if store else 1)
+    work = Counter(gradient=q * c["gradient_draws"] * times, losses=again * rows)
+    work["influence"] = 0 if store else walked
+    yield "influence", work, 50 * q * n, held + 12 * q * size
+    groups, halves = len(r["groups"]) or q, r["halves"] * len(r["half_seeds"])
+    again = (len(r["methods"]) + r["draws"]) * len(r["k"]) * groups * len(r["seeds"]) + r["alone"]
+    again += bool(r["signal"]) * (1 + r["signal_draws"]) + len({*r["seeds"], *r["floors"]}) + halves
+    work = Counter(losses=again * q * len(r["timesteps"]), train=(again - 1 - halves / 2) * learned)
+    if not train["source"]:
+        yield "retrain", work + picture(again * q, steps), again * (4 * q * latent + n), 0
+        yield "evaluate", Counter(prepare=again * q), 5 * q * pixels, 8 * again * q * pixels

@@ -1,12 +1,13 @@
-"""Run one notebook of the study as a DVC stage: ``python -m abu.study.run STAGE [KEY=VALUE ...]``.
+"""Run a notebook of the study as a DVC stage: ``python -m abu.study.run STAGE [KEY=VALUE ...]``.
 
-``notebooks/STAGE.ipynb`` receives what it declares of the ``common`` section of ``params.yaml``, its own section, the pairs
-(YAML values), and ``out``, the folder it owns. The executed copy, without anything that differs between equal runs, is
-``results/STAGE.ipynb``. ``STAGE-customized`` runs the same notebook on a customized model, ``customized=NAME``: its own section
-overrides that of STAGE, it owns ``results/STAGE-customized/NAME``, and its executed copy is ``results/customized/NAME/STAGE.ipynb``.
-Started in another checkout of the study, such as the folder of a queued DVC experiment, it runs with the modules of that one.
-A notebook that declares ``study`` receives all of ``params.yaml``. What each run took goes to ``results/stages.csv``.
-The only module that knows papermill and ``params.yaml``.
+``notebooks/STAGE.ipynb`` receives what it declares of the ``common`` section of ``params.yaml``,
+its own section, the pairs (YAML values), and ``out``, the folder it owns. A notebook that declares
+``system`` asks about one of ``systems``, by default ``base``: what ``changes`` has for its kind
+replaces parameters of the section. One that declares ``systems`` or ``study`` receives all systems,
+or all of ``params.yaml``. The executed copy, without anything that differs between equal runs, is
+``results/STAGE.ipynb`` or ``results/STAGE-SYSTEM.ipynb``; what a run took goes to
+``results/stages.csv``. Started in another checkout of the study, such as the folder of a queued DVC
+experiment, it runs with the modules of that one. The only module that knows papermill.
 """
 
 import os
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,73 +36,70 @@ ENVIRONMENT = {  # read by the kernel at start-up
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-
-
+ALONE = ("tune", "influence")  # they ask about the base system alone, in results/STAGE/base
+NOTHING = "For this kind of system nothing is done: params.yaml, `changes`.\n"
 read = YAML(typ="safe").load
 
 
-def notebook_of(stage: str) -> str:
-    """Notebook that a stage runs."""
-    return stage.removesuffix("-customized")
+def folder(stage: str, system: str) -> str:
+    """Folder of a stage's results; the system is "" where a stage asks about none."""
+    return "/".join(filter(None, ["results", stage, "base" if stage in ALONE else system]))
 
 
-def parameters(stage: str, pairs: dict, root: Path = ROOT) -> dict:
-    """Parameters of one run beside ``common``, later sources winning: the notebook's section, the stage's, ``pairs``, ``out``."""
-    params, notebook = read(root / "params.yaml"), notebook_of(stage)
-    if (
-        not {stage, notebook} <= set(params)
-        or not (root / "notebooks" / f"{notebook}.ipynb").exists()
-    ):
-        raise KeyError(
-            f"unknown stage {stage!r}; expected one of {sorted(set(params) - {'common'})}"
-        )
-    out = "/".join(["results", stage, *filter(None, [pairs.get("customized")])])
-    return {**(params[notebook] or {}), **(params[stage] or {}), **pairs, "out": out}
-
-
-def executed(stage: str, customized: str | None = None) -> str:
+def executed(stage: str, system: str) -> str:
     """Where the executed copy of a stage's notebook goes."""
-    return (
-        f"results/customized/{customized}/{notebook_of(stage)}.ipynb"
-        if customized
-        else f"results/{stage}.ipynb"
-    )
+    return f"results/{'-'.join(filter(None, [stage, system]))}.ipynb"
+
+
+def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | None]:
+    """The system that a stage asks about ("": none), and its notebook's parameters (None: nothing
+    is done). KeyError for a stage, system or parameter that does not exist."""
+    study = read(root / "params.yaml")
+    paths = sorted((root / "notebooks").glob("*.ipynb"))
+    declared = {path.stem: papermill.inspect_notebook(str(path)).keys() for path in paths}
+    asking = {name for name in declared if "system" in declared[name]}
+    check("stage", [stage], study.keys() & declared)
+    check("common parameter", study["common"], set().union(*declared.values()))
+    for kind, sections in study["changes"].items():
+        check(f"section of changes.{kind}", sections, asking)
+    for system in study["systems"].values():
+        check("kind of system", [system["kind"]], study["changes"])
+    values, system = (study[stage] or {}) | pairs, ""
+    if stage in asking:
+        system = pairs.get("system", "base")
+        check("system", [system], study["systems"])
+        changes = study["changes"][study["systems"][system]["kind"]].get(stage, {})
+        if changes is None:
+            return system, None
+        values = (study[stage] or {}) | changes | pairs | {"system": system}
+    check(f"parameter of {stage}.ipynb", values, declared[stage])
+    given = study["common"] | {"systems": study["systems"], "study": study}
+    given = {name: value for name, value in given.items() if name in declared[stage]}
+    return system, given | values | {"out": folder(stage, system)}
+
+
+def check(what: str, names: Iterable[str], those: Iterable[str]) -> None:
+    """KeyError, with what there is, unless all ``names`` are among ``those``."""
+    if unknown := sorted(set(names) - set(those)):
+        raise KeyError(f"unknown {what} {', '.join(unknown)}; expected some of {sorted(those)}")
 
 
 def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
-    """Execute a notebook; raises KeyError for a stage or a parameter that does not exist, before anything is written."""
-    values = parameters(stage, pairs, root)
-    source, target = (
-        root / "notebooks" / f"{notebook_of(stage)}.ipynb",
-        root / executed(stage, pairs.get("customized")),
-    )
-    declared = papermill.inspect_notebook(str(source)).keys()
-    if unknown := values.keys() - declared:
-        raise KeyError(f"{source.name} declares no parameter {sorted(unknown)}")
-    study = read(root / "params.yaml")
-    every = {
-        name
-        for path in source.parent.glob("*.ipynb")
-        for name in papermill.inspect_notebook(str(path))
-    }
-    if unknown := study["common"].keys() - every:
-        raise KeyError(f"no notebook declares the common parameter {sorted(unknown)}")
-    values = {
-        name: value
-        for name, value in {**study["common"], "study": study}.items()
-        if name in declared
-    } | values
-    (root / values["out"]).mkdir(parents=True, exist_ok=True)
-    for section in study:
-        if section == "customize" or section != notebook_of(
-            section
-        ):  # read as folders: DVC refuses one that is missing, also where
-            (root / "results" / section).mkdir(exist_ok=True)  # no model is customized
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Execute a stage's notebook; what ``parameters`` refuses is refused before it writes."""
+    system, values = parameters(stage, pairs, root)
+    out, target = root / folder(stage, system), root / executed(stage, system)
+    for kind in read(root / "params.yaml")["changes"].keys() - {"base"}:
+        for alone in ALONE:  # what other kinds depend on in place of it
+            leave(root / "results" / alone / kind)
+    out.mkdir(parents=True, exist_ok=True)
+    if values is None:
+        leave(out)
+        title = nbformat.v4.new_markdown_cell(f"# {stage}, {system}\n\n{NOTHING}")
+        return nbformat.write(normalised(nbformat.v4.new_notebook(cells=[title])), target)
     begin = time.perf_counter()
     with progress_to_terminal():
         notebook = papermill.execute_notebook(
-            str(source),
+            str(root / "notebooks" / f"{stage}.ipynb"),
             str(target),
             values,
             cwd=str(root),
@@ -109,16 +108,19 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
             coalesce_streams=True,
         )
     nbformat.write(normalised(notebook), target)
-    took = {
-        "seconds": time.perf_counter() - begin,
-        "peak_bytes": peak_of_children(),
-        "disk_bytes": bytes_under(root / values["out"]),
-    }
-    record({(stage, pairs.get("customized") or ""): took}, root / STAGES, STAGE, MEASURED)
+    took = {"seconds": time.perf_counter() - begin, "peak_bytes": peak_of_children()}
+    took["disk_bytes"] = bytes_under(out)
+    record({(stage, system): took}, root / STAGES, STAGE, MEASURED)
+
+
+def leave(folder: Path) -> None:
+    """A folder that says that nothing is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "README.md").write_text(NOTHING)
 
 
 def peak_of_children() -> int:
-    """Peak resident bytes of the largest process that this one started and that has ended: of a stage, its kernel."""
+    """Peak resident bytes of the largest process that this one started: of a stage, its kernel."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
 
@@ -130,14 +132,12 @@ def bytes_under(folder: Path) -> int:
 
 @contextmanager
 def progress_to_terminal():
-    """Show what the kernel writes to the pipe ``ABU_PROGRESS``, since its own output belongs to the notebook."""
+    """Show what the kernel writes to the pipe ``ABU_PROGRESS``; its output is the notebook's."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "progress")
         os.mkfifo(path)
         os.environ["ABU_PROGRESS"] = path
-        pipe = os.open(
-            path, os.O_RDWR
-        )  # never end of file while the kernel opens and closes its end
+        pipe = os.open(path, os.O_RDWR)  # no end of file when the kernel closes its end
 
         def copy() -> None:
             while not (data := os.read(pipe, 65536)).endswith(b"\0"):
@@ -166,10 +166,11 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def settle(here: Path) -> None:
-    """Make ``here`` a study of its own if it is another checkout than the one that ``abu`` was installed from.
+    """Make ``here`` a study of its own if ``abu`` was installed from another checkout.
 
-    Modules: the process starts again with those of ``here``. Finished tasks: a queued experiment shares the ``scratch/`` of the
-    study that queued it, which DVC names; folders in it are named by all inputs.
+    Modules: the process starts again with those of ``here``. Finished tasks: a queued experiment
+    shares the ``scratch/`` of the study that queued it, which DVC names; folders in it are named by
+    all inputs.
     """
     if not (here / "src/abu/study/run.py").exists():
         return
@@ -179,21 +180,13 @@ def settle(here: Path) -> None:
         scratch.symlink_to(study / "scratch")
     modules = str(here / "src")
     if here != ROOT and os.environ.get("PYTHONPATH") != modules:
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "abu.study.run", *sys.argv[1:]],
-            os.environ | {"PYTHONPATH": modules},
-        )
+        command = [sys.executable, "-m", "abu.study.run", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"PYTHONPATH": modules})
 
 
 if __name__ == "__main__":
     settle(Path.cwd())
     os.environ.update(ENVIRONMENT)
     stage, *pairs = sys.argv[1:]
-    execute(
-        stage,
-        {
-            key: YAML(typ="safe").load(value)
-            for key, value in (pair.split("=", 1) for pair in pairs)
-        },
-    )
+    split = dict(pair.split("=", 1) for pair in pairs)
+    execute(stage, {key: YAML(typ="safe").load(value) for key, value in split.items()})

@@ -1,4 +1,5 @@
-"""The system that a stage asks about, as earlier stages left it: the trained model, or one that was customized from it."""
+"""The system that a stage asks about, as earlier stages left it: the trained model, or one that was
+customized from it."""
 
 import json
 from dataclasses import dataclass
@@ -9,111 +10,83 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from abu.data.images import Images
 from abu.data.manifest import check_manifest, fingerprint
 from abu.data.prepared import Prepared
-from abu.data.rows import Rows, stack
+from abu.data.queries import Queries, read_queries
+from abu.data.readers import read_array
+from abu.data.rows import stack
 from abu.diffusion.components import Components, load_components
 from abu.diffusion.customize import add_token, load_customized, merge
 from abu.diffusion.unet import load_unet
 
+BASE = "base"
+"""Name of the trained model among the systems of ``params.yaml``."""
 
-def results(stage: str, customized: str | None = None) -> Path:
-    """Folder of a stage's results: ``results/STAGE``, or ``results/STAGE-customized/NAME``."""
-    return (
-        Path("results", stage)
-        if customized is None
-        else Path("results", f"{stage}-customized", customized)
-    )
+
+def results(stage: str, system: str = BASE) -> Path:
+    """Folder of what a stage leaves of a system."""
+    return Path("results", stage, system)
 
 
 @dataclass(frozen=True)
 class System:
     """A model, and the images to which its pictures are attributed, in one order.
 
-    ``latents``: [N, 2, c, h, w], image and mirror image; ``texts``: [N, C, L, D], both on disk; ``images``: their table. Of a customized model
-    the exemplars come first, then what the trained model was trained on, with as many captions as an exemplar has.
+    ``images``: latents [N, 2, c, h, w], image and mirror image, and texts [N, C, L, D], on disk;
+    ``table``: their records. Of a customized model the exemplars come first, then what the trained
+    model was trained on, with as many captions as an exemplar has.
     """
 
+    name: str
     components: Components
     unet: UNet2DConditionModel
-    latents: Rows
-    texts: Rows
-    empty: Tensor
-    images: pd.DataFrame
-    ids: list[int]
-    side: int
+    images: Images
+    table: pd.DataFrame
+    empty: Tensor  # token states of no caption
+    side: int  # pixels
     facts: dict  # what every cache of this system must say of it: ids, model, latents
-    trained: dict  # of the base model: results/train/train.json
-    customized: dict  # results/customize/NAME/customized.json; empty for the base model
+    trained: dict  # of the trained model: results/train/train.json
+    customized: dict  # results/customize/NAME/customized.json; empty for the trained model
 
 
-def load_system(customized: str | None = None, device: torch.device | str = "cpu") -> System:
+def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
     """The trained model, or the customized one of that name, from ``results/``.
 
-    Raises FileNotFoundError for a model that was not customized, ValueError for one customized from another base model or
-    exemplars whose ids others have.
+    Raises FileNotFoundError for a model that was not customized, ValueError for one customized from
+    another model or exemplars whose ids others have.
     """
     components = load_components("results/components/model", device)
     unet = load_unet("results/train/unet", device)
     trained = json.loads(Path("results/train/train.json").read_text())
     data = Prepared(Path("results/prepare"), components.states)
-    at = data.rows(trained["train_ids"])
-    images = data.images.iloc[at.numpy()].reset_index(drop=True)
-    facts = {
-        "ids": trained["train_ids"],
-        "model": trained["model"],
-        "latents": data.manifest["latents"],
-    }
-    parts = (data.latents[at], data.texts[at])
-    if customized is None:
-        return System(
-            components,
-            unet,
-            *parts,
-            data.empty,
-            images,
-            facts["ids"],
-            data.manifest["side"],
-            facts,
-            trained,
-            {},
-        )
-    folder = Path("results/customize", customized)
+    ids, at = trained["train_ids"], data.rows(trained["train_ids"])
+    table = data.images.iloc[at.numpy()].reset_index(drop=True)
+    facts = {"ids": ids, "model": trained["model"], "latents": data.manifest["latents"]}
+    images, side = Images(ids, data.latents[at], data.texts[at]), data.manifest["side"]
+    given = {"empty": data.empty, "side": side, "trained": trained}
+    if name == BASE:
+        return System(name, components, unet, images, table, facts=facts, customized={}, **given)
+    folder = results("customize", name)
     if not (folder / "customized.json").is_file():
-        raise FileNotFoundError(
-            f"no customized model {customized!r}: {folder / 'customized.json'} is missing"
-        )
-    own = check_manifest(folder / "customized.json", {"base": trained["model"]})
+        missing = f"{folder / 'customized.json'} is missing"
+        raise FileNotFoundError(f"no customized model {name!r}: {missing}")
+    customized = check_manifest(folder / "customized.json", {"base": trained["model"]})
     components = customize_as(folder, unet, components)
     exemplars = Prepared(folder, components.states)
-    if shared := set(exemplars.ids) & set(facts["ids"]):
-        raise ValueError(
-            f"exemplars of {customized!r} have ids of other images: {sorted(shared)[:5]}"
-        )
-    ids = exemplars.ids + facts["ids"]
-    facts = {
-        "ids": ids,
-        "model": own["model"],
-        "latents": fingerprint(exemplars.manifest["latents"], facts["latents"]),
-    }
-    table = pd.concat(
-        [exemplars.images.assign(exemplar=True), images.assign(exemplar=False)], ignore_index=True
-    )
+    if shared := set(exemplars.ids) & set(ids):
+        raise ValueError(f"exemplars of {name!r} have ids of other images: {sorted(shared)[:5]}")
     latents, texts = (
-        stack(getattr(exemplars, name), part) for name, part in zip(("latents", "texts"), parts)
+        stack(*arrays)
+        for arrays in ((exemplars.latents, images.latents), (exemplars.texts, images.texts))
     )
+    images = Images(exemplars.ids + ids, latents, texts)
+    both = exemplars.images.assign(exemplar=True), table.assign(exemplar=False)
+    table = pd.concat(both, ignore_index=True)
+    hashed = fingerprint(exemplars.manifest["latents"], facts["latents"])
+    facts = {"ids": images.ids, "model": customized["model"], "latents": hashed}
     return System(
-        components,
-        unet,
-        latents,
-        texts,
-        data.empty,
-        table,
-        ids,
-        data.manifest["side"],
-        facts,
-        trained,
-        own,
+        name, components, unet, images, table, facts=facts, customized=customized, **given
     )
 
 
@@ -122,3 +95,21 @@ def customize_as(folder: Path, unet, components: Components) -> Components:
     weights, token, vector = load_customized(folder)
     merge(unet, weights)
     return add_token(components, token, vector)
+
+
+def load_queries(name: str = BASE, tuning: bool = False) -> tuple[pd.DataFrame, Queries, Tensor]:
+    """Table, arrays and pictures [Q, 3, H, W] of a system's queries: those that are reported, or
+    those that choose hyper-parameters."""
+    folder = results("generate", name)
+    table = read_queries(folder / "queries.csv")
+    table = table[(table.kind == "tuning") == tuning].reset_index(drop=True)
+    latents, texts, pictures = (
+        torch.from_numpy(read_array(folder / f"{part}.npy"))[table["query"].tolist()]
+        for part in ("latents", "texts", "pictures")
+    )
+    return table, Queries(table.name.tolist(), latents, texts), pictures
+
+
+def sampler_of(name: str = BASE) -> dict:
+    """How a system's queries were drawn: options of ``abu.diffusion.sample.sample``."""
+    return json.loads((results("generate", name) / "manifest.json").read_text())["sampler"]

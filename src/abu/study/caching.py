@@ -1,0 +1,135 @@
+"""The cache of a system: what it is asked for, checked before anything is computed, and what it
+left."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from abu.core.attribution import Attribution
+from abu.core.curvature import CURVATURES
+from abu.data.checks import check_counts, check_finite
+from abu.data.manifest import check_manifest, fingerprint
+from abu.data.readers import read_array, read_tensors
+from abu.diffusion.denoiser import Denoiser
+from abu.diffusion.grid import Grid
+from abu.diffusion.unet import select_weights
+from abu.study.system import BASE, System, results
+
+
+def plan_cache(
+    system: System, options: dict, seed: int, batch_size: int, device: str, speed: dict
+) -> tuple[dict, Attribution]:
+    """Manifest of a cache, and what its tasks share. ``options``: parameters of the stage.
+
+    Raises ValueError for options that do not go together or ask for what the images do not have.
+    """
+    curvature, store, fisher = (options[name] for name in ("curvature", "store", "fisher"))
+    if curvature not in CURVATURES or (store and curvature != "ekfac"):
+        expected = f"expected one of {CURVATURES}, and ekfac for a store"
+        raise ValueError(f"curvature is {curvature!r}, store {store}; {expected}")
+    weights = select_weights(system.unet, options["weights"])
+    size = sum(system.unet.get_parameter(name).numel() for name in weights)
+    if not 0 <= store <= size:
+        expected = f"expected at most the {size} coordinates of the attributed weights"
+        raise ValueError(f"store is {store}; {expected}")
+    check_counts(**{name: options[name] for name in ("fisher_draws", "cotangents")})
+    captions, images = options["captions"], system.images
+    if captions > images.texts.shape[1] and system.name == BASE:
+        found = f"the images have {images.texts.shape[1]} each"
+        raise ValueError(f"captions is {captions}; {found}")
+    if options["flips"] and images.latents.shape[1] < 2:
+        raise ValueError(
+            "cache.flips asks for mirror images; the latents in results/prepare have none"
+        )
+    if fisher and curvature == "ekfac":
+        expected = "expected curvature diagonal, found ekfac"
+        raise ValueError(f"cache.fisher is {fisher}: a diagonal alone; {expected}")
+    names = ("weights", "timesteps", "captions", "spread", "flips", "curvature", "fisher_draws")
+    names += ("store", "cotangents")
+    manifest = {**system.facts, **{name: options[name] for name in names}}
+    manifest |= {"precision": speed["precision"], "seed": seed}
+    manifest |= {"fisher": fisher and fingerprint(Path(fisher))}
+    shown = ("timesteps", "captions", "flips", "spread")
+    grid = Grid(seed=seed, **{name: options[name] for name in shown})
+    denoiser = Denoiser(
+        system.unet, system.components.scheduler, weights, device, batch_size, speed
+    )
+    return manifest, Attribution(denoiser, images, grid)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What ``cache`` left of a system: its ``manifest``, ``losses`` [N, F, C, T], and the
+    ``attribution``, without queries, under whose grid they were taken."""
+
+    manifest: dict
+    losses: Tensor
+    attribution: Attribution
+
+
+def load_cached(
+    system: System, seed: int, batch_size: int, device: torch.device, speed: dict
+) -> Cached:
+    """The cache of a system. Fisher information is that of the trained model, also where a
+    customized one is asked.
+
+    Raises ValueError where a cache is of another model, seed, precision or other images than those
+    of the system, and names the field that differs.
+    """
+    folder, base = results("cache", system.name), results("cache")
+    precision = speed["precision"]
+    expected = {"precision": precision, "seed": seed, **system.facts}
+    manifest = check_manifest(folder / "manifest.json", expected)
+    same = {"weights": manifest["weights"], "seed": seed, "model": system.trained["model"]}
+    check_manifest(base / "manifest.json", same)
+    names = ("timesteps", "seed", "captions", "flips", "spread")
+    grid = Grid(**{name: manifest[name] for name in names})
+    weights = select_weights(system.unet, manifest["weights"])
+    scheduler = system.components.scheduler
+    denoiser = Denoiser(system.unet, scheduler, weights, str(device), batch_size, speed)
+    curvature = read_tensors(base / "curvature.safetensors")
+    losses = torch.from_numpy(read_cache(folder, manifest))
+    return Cached(manifest, losses, Attribution(denoiser, system.images, grid, curvature))
+
+
+def read_cache(
+    folder: Path, manifest: dict, mmap_mode: str | None = None, name: str = "losses"
+) -> np.ndarray:
+    """``losses`` [N, F, C, T] or ``store`` [N, F, C, T, 1 + cotangents, p] of a cache.
+
+    Raises ValueError where it does not fit the cache's ``manifest``, FloatingPointError for losses
+    that are not finite.
+    """
+    path = folder / f"{name}.npy"
+    array = read_array(path, mmap_mode)
+    # flips and captions: as many as the images have
+    shape = (len(manifest["ids"]), *array.shape[1:3], len(manifest["timesteps"]))
+    shape += (1 + manifest["cotangents"], manifest["store"]) if name == "store" else ()
+    if array.shape != shape:
+        raise ValueError(f"{path} has the shape {array.shape}; its manifest says {shape}")
+    if name == "losses":
+        check_finite(str(path), torch.from_numpy(array))
+    return array
+
+
+def newton_chosen(newton: dict, method: str) -> dict:
+    """Options of a step, those that are None as ``tune`` chose them for a method."""
+    damping, alpha, length = (newton.get(n) for n in ("damping", "alpha", "relative_norm"))
+    if damping is not None and (alpha, length) != (None, None):
+        return newton
+    chosen = json.loads((results("tune") / "chosen.json").read_text())[method]
+    length = chosen["relative_norm"] if (alpha, length) == (None, None) else length
+    damping = chosen["damping"] if damping is None else damping
+    return {**newton, "damping": damping, "relative_norm": length}
+
+
+def every_timestep(cached: Cached, every: int) -> Cached:
+    """The cache at every so many of its timesteps."""
+    grid = cached.attribution.grid
+    fewer = replace(grid, timesteps=list(grid.timesteps)[::every])
+    attribution = replace(cached.attribution, grid=fewer)
+    return Cached(cached.manifest, cached.losses[..., ::every], attribution)
