@@ -33,10 +33,11 @@ def gallery(pictures, titles=None, columns: int = 8, size: float = 1.15) -> Figu
 
 
 def strips(queries, names, tops, scores, right, size: float = 0.95, regions=None) -> Figure:
-    """One row a query: its picture [3, H, W], then its top K ``tops`` [Q, K, 3, H, W], each with its score [Q, K].
+    """One row a query: its picture [3, H, W], then its top K ``tops`` [Q, K, 3, H, W], each with
+    its score [Q, K].
 
-    Pictures for which ``right`` [Q, K] is true are framed in green. What lies outside a query's region (``regions``: weights [h, w], or
-    None for the whole picture) is faded.
+    Pictures for which ``right`` [Q, K] is true are framed in green. What lies outside a query's
+    region (``regions``: weights [h, w], or None for the whole picture) is faded.
     """
     count, k = np.shape(scores)
     figure, axes = plt.subplots(
@@ -53,7 +54,8 @@ def strips(queries, names, tops, scores, right, size: float = 0.95, regions=None
 
 
 def faded(picture, region) -> np.ndarray:
-    """A picture [3, H, W] that is nearly white outside a region, weights [h, w] of a coarser grid; None: as it is."""
+    """A picture [3, H, W] that is nearly white outside a region, weights [h, w] of a coarser grid;
+    None: as it is."""
     if region is None:
         return picture
     scale = [side // places for side, places in zip(np.shape(picture)[1:], np.shape(region))]
@@ -147,7 +149,8 @@ def heatmaps(panels: dict, label: str) -> Figure:
 
 
 def intervals(tables: dict, value: str, error: str | list[str], label: str) -> Figure:
-    """Means with error bars from tables indexed by method, one panel a table, the methods in the first table's order.
+    """Means with error bars from tables indexed by method, one panel a table, the methods in the
+    first table's order.
 
     ``error``: a column, or the two columns of lengths below and above."""
     order = list(next(iter(tables.values())).index)
@@ -205,7 +208,8 @@ def grid(pictures, row_names: list[str], column_names: list[str]) -> Figure:
 
 
 def against(x, y, names: list[str], x_label: str, y_label: str, factor: float = 2.0) -> Figure:
-    """Named points on logarithmic axes, with the line on which x equals y and the band within ``factor`` of it."""
+    """Named points on logarithmic axes, with the line on which x equals y and the band within
+    ``factor`` of it."""
     figure, axis = plt.subplots(figsize=(5.5, 5))
     ends = np.array([min(*x, *y) / factor, max(*x, *y) * factor])
     axis.fill_between(ends, ends / factor, ends * factor, alpha=0.15)

@@ -1,4 +1,5 @@
-"""One self-contained HTML page on which a reader picks a query and sees every method's answer; arrays in, text out."""
+"""One self-contained HTML page on which a reader picks a query and sees every method's answer;
+arrays in, text out."""
 
 import base64
 import html
@@ -19,8 +20,8 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 
 @dataclass(frozen=True)
 class Answer:
-    """A query's picture [3, H, W] in [0, 1], each method's first images (id, score, known to be right), best first, and pictures
-    [3, H, W] that other models drew of it, by name."""
+    """A query's picture [3, H, W] in [0, 1], each method's first images (id, score, known to be
+    right), best first, and pictures [3, H, W] that other models drew of it, by name."""
 
     name: str
     kind: str
@@ -38,22 +39,25 @@ def answers_of(
     top: int,
     after: dict[str, np.ndarray] | None = None,
 ) -> list[Answer]:
-    """Answers of all methods, whose ``scores`` (query, image_id, score) come one after the other, for the rows of ``queries`` (query,
-    name, kind, prompt), whose ``pictures`` are [Q, 3, H, W]; ``right``: ids known to be right, by query; ``after``: pictures
-    [Q, 3, H, W] by name."""
+    """Answers of all methods, whose ``scores`` (query, image_id, score) come one after the other,
+    for the rows of ``queries`` (query, name, kind, prompt), whose ``pictures`` are [Q, 3, H, W];
+    ``right``: ids known to be right, by query; ``after``: pictures [Q, 3, H, W] by name."""
     firsts = {method: best(part, queries["query"].tolist(), top) for method, part in scores}
-    return [
-        Answer(
-            row.name, row.kind, row.prompt, pictures[i],
-            {m: [(int(id), float(s), int(id) in right.get(row.query, set())) for id, s in zip(ids[i], values[i])] for m, (ids, values) in firsts.items()},
-            {name: drawn[i] for name, drawn in (after or {}).items()},
-        )
-        for i, row in enumerate(queries[["query", "name", "kind", "prompt"]].rename_axis(None).itertuples(index=False))
-    ]  # fmt: skip
+    rows = queries[["query", "name", "kind", "prompt"]].rename_axis(None).itertuples(index=False)
+    answers = []
+    for i, row in enumerate(rows):
+        known = right.get(row.query, set())
+        shown = {
+            method: [(int(id), float(s), int(id) in known) for id, s in zip(ids[i], values[i])]
+            for method, (ids, values) in firsts.items()
+        }
+        redrawn = {name: drawn[i] for name, drawn in (after or {}).items()}
+        answers.append(Answer(row.name, row.kind, row.prompt, pictures[i], shown, redrawn))
+    return answers
 
 
 def data_uri(pixels: np.ndarray, side: int = 128) -> str:
-    """A picture [3, H, W] in [0, 1] as a WebP data address, at most ``side`` pixels wide and high."""
+    """A picture [3, H, W] in [0, 1] as a WebP data address, at most ``side`` pixels wide, high."""
     image = Image.fromarray(
         (np.clip(np.asarray(pixels, np.float32), 0, 1) * 255)
         .round()
@@ -71,8 +75,8 @@ def page(
 ) -> str:
     """The page: needs no other file, no network, and a browser of the last five years.
 
-    ``images``: pixels [3, H, W] in [0, 1] and caption of every image that an answer names. Raises ValueError for no query,
-    KeyError for an image that is named and not given.
+    ``images``: pixels [3, H, W] in [0, 1] and caption of every image that an answer names. Raises
+    ValueError for no query, KeyError for an image that is named and not given.
     """
     if not answers:
         raise ValueError("no query to show")
@@ -81,14 +85,18 @@ def page(
     }
     if lacking := named - images.keys():
         raise KeyError(f"answers name images {sorted(lacking)[:5]}, which are not given")
+    first = lambda shown: [[int(i), f"{score:.3g}", bool(right)] for i, score, right in shown]
     queries = [
         {
-            "name": answer.name, "kind": answer.kind, "prompt": answer.prompt, "picture": data_uri(answer.picture),
-            "answers": [[m, [[int(i), f"{s:.3g}", bool(right)] for i, s, right in first]] for m, first in answer.answers.items()],
+            "name": answer.name,
+            "kind": answer.kind,
+            "prompt": answer.prompt,
+            "picture": data_uri(answer.picture),
+            "answers": [[method, first(shown)] for method, shown in answer.answers.items()],
             "after": [[name, data_uri(pixels)] for name, pixels in answer.after.items()],
         }
         for answer in answers
-    ]  # fmt: skip
+    ]
     shown = {int(image): [data_uri(images[image][0]), images[image][1]] for image in sorted(named)}
     data = json.dumps({"queries": queries, "images": shown}).replace(
         "<", "\\u003c"
