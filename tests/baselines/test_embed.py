@@ -1,0 +1,49 @@
+"""Models in transformers' format, from a folder: embeddings do not depend on the batch, and a DINO
+joins by its name."""
+
+import numpy as np
+import torch
+from helpers import ROOT
+from torch.nn.functional import normalize
+from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+from abu.baselines.embed import clip_images, clip_texts, dino_images
+from abu.data.captions import Captioned, load_captions
+from abu.data.pictures import read_image
+
+CLIP = ROOT / "data/components/clip"
+
+
+def records(keep: dict | None = None) -> list[Captioned]:
+    return load_captions(ROOT / "data/captions.json", ROOT / "data/images", keep)
+
+
+def pixels(records: list[Captioned]) -> torch.Tensor:
+    return torch.stack([torch.from_numpy(read_image(r.path, 64)) for r in records]) / 2 + 0.5
+
+
+def test_clip_knows_its_captions() -> None:
+    some = records({"concept": ["skull", "red heart", "alien", "ghost"]})
+    texts = clip_texts(CLIP, [r.captions[0] for r in some])
+    similarity = normalize(clip_images(CLIP, pixels(some))) @ normalize(texts).T
+    concepts = np.array([r.fields["concept"] for r in some])
+    own = concepts[:, None] == concepts
+    assert similarity.numpy()[own].mean() > similarity.numpy()[~own].mean() + 0.2
+
+
+def test_embeddings_do_not_depend_on_the_batch() -> None:
+    images = pixels(records()[:70])  # more than one batch
+    alone = clip_images(CLIP, images[66:67])
+    assert torch.allclose(clip_images(CLIP, images)[66:67], alone, atol=1e-5)
+
+
+def test_a_dino_folder_is_all_it_takes(tmp_path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**sizes, image_size=28, patch_size=14)).save_pretrained(tmp_path)
+    size, images = {"height": 28, "width": 28}, pixels(records()[:3])
+    processor = BitImageProcessor(do_resize=True, size=size, do_center_crop=False)
+    processor.save_pretrained(tmp_path)
+    found = dino_images(tmp_path, images)
+    assert found.shape == (3, 16)
+    assert torch.allclose(found[1:2], dino_images(tmp_path, images[1:2]), atol=1e-5)

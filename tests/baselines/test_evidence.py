@@ -1,0 +1,69 @@
+"""Evidence: each kind is a pair of queries and images, in their order."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from helpers import IDS, ROOT, TIMESTEPS
+
+from abu.baselines.evidence import Evidence, Seen
+from abu.baselines.features import Features, Sketch, feature_task
+from abu.core.attribution import Attribution
+from abu.data.queries import Queries
+from abu.data.rows import Parts
+from abu.diffusion.grid import Grid
+from abu.diffusion.noise import normals
+from abu.study.tasks import run_tasks
+
+
+@pytest.fixture
+def evidence(denoiser, images, records, tmp_path) -> Evidence:
+    queries = Queries(["one", "two"], normals((4, 8, 8), [(0,), (1,)]), images.texts[:2, 0])
+    shared = Attribution(denoiser, images, Grid(TIMESTEPS), queries=queries)
+    files = [str(record.path) for record in records[:5]]
+    captions = [[record.captions[0], "a ghost"] for record in records[:5]]
+    pictures = normals((3, 64, 64), [("picture", q) for q in range(2)]).sigmoid()
+    clip = str(ROOT / "data/components/clip")
+    seen = Seen(files, captions, ["a skull", "a ghost"], pictures, clip)
+    sampler, run = {"steps": 2, "guidance": 2.0}, partial(run_tasks, scratch=tmp_path)
+    return Evidence(shared, seen, torch.zeros(6, 8), sampler, 32, run, shard=2)
+
+
+def whole(parts: Parts) -> torch.Tensor:
+    return torch.cat(list(parts))
+
+
+def test_what_is_seen_is_that_of_queries_and_images(evidence: Evidence, images) -> None:
+    assert evidence("names") == ["one", "two"]
+    assert evidence("ids") == IDS and evidence("seed") == 0
+    latents = evidence("latents")
+    assert torch.equal(latents[0], evidence.shared.queries.latents)
+    assert torch.equal(whole(latents[1]), images.latents[:, 0])
+    pixels = whole(evidence("pixels")[1])
+    assert pixels.shape == (5, 3, 64, 64) and 0 <= pixels.min() < pixels.max() <= 1
+    queries, texts = evidence("clip texts")
+    assert texts.shape == (5, 2, queries.shape[1])
+    assert torch.allclose(texts[:, 1], queries[1].expand(5, -1), atol=1e-5)
+    assert [len(part) for part in evidence("clip images")] == [2, 5]
+    with pytest.raises(ValueError, match="dino_images needs a model folder or hub name"):
+        evidence("dino images")
+
+
+def test_gradients_are_those_of_one_task_for_all(evidence: Evidence) -> None:
+    denoiser, images = evidence.shared.denoiser, evidence.shared.images
+    sizes = {name: shape.numel() for name, shape in evidence.shared.shapes().items()}
+    common = Features(denoiser, Sketch(sizes, 32, 0), TIMESTEPS, 0)
+    expected = feature_task(common, "mean", images)
+    queries, found = evidence("mean gradients")
+    assert torch.equal(whole(found), expected["features"])
+    assert torch.equal(evidence("losses"), expected["losses"])
+    named = evidence.shared.queries.images()
+    assert torch.equal(queries, feature_task(common, "mean", named)["features"])
+    assert evidence.once["mean gradients"] > 0 and evidence.storage["mean gradients"] == 5 * 32 * 4
+    journey, same = evidence("journey gradients")
+    assert journey.shape == (2, 32) and torch.equal(
+        whole(same), whole(evidence("loss gradients")[1])
+    )
+    longer = replace(evidence, sampler={"steps": 3, "guidance": 2.0}, known={})
+    assert not torch.equal(longer("journey gradients")[0], journey)

@@ -1,0 +1,27 @@
+"""Queries have names of their own and know which images are right."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from abu.data.queries import name_queries, read_queries, right_images
+
+
+def test_queries_are_named_and_know_what_is_right(tmp_path) -> None:
+    heart = {"a heart": {"style": ["noto", "fluent"], "concept": "heart"}}
+    queries = name_queries({"plain": ["skull"], "style": heart, "none": ["", ""]})
+    assert queries.name.tolist() == ["skull", "a heart", "no caption", "no caption (2)"]
+    queries.to_csv(tmp_path / "queries.csv", index=False)
+    assert read_queries(tmp_path / "queries.csv").equals(queries)
+    assert json.loads(queries["where"][0]) == {"caption": "skull"}
+    concepts = ["skull", "heart", "heart"]
+    columns = {"caption": concepts, "concept": concepts, "style": ["noto", "noto", "twemoji"]}
+    images = pd.DataFrame(columns)
+    nothing = [False] * 3
+    expected = [[True, False, False], [False, True, False], nothing, nothing]
+    assert right_images(queries, images).tolist() == expected
+    with pytest.raises(KeyError, match="no field .'style'"):
+        right_images(queries, images.drop(columns="style"))
+    with pytest.raises(ValueError, match="no query"):
+        name_queries({"plain": []})

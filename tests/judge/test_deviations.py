@@ -1,0 +1,43 @@
+"""What retraining says, on cases done by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from abu.diffusion.noise import stream
+from abu.judge.deviations import deviations, signal_to_noise, summary
+
+
+def test_deviations_are_paired_by_seed() -> None:
+    columns = {"method": ["none", "abu"] * 2, "k": [0, 1] * 2, "draw": 0, "seed": [0, 0, 1, 1]}
+    models = pd.DataFrame({**columns, "group": "all", "images": [0, 2, 0, 2]})
+    queries = pd.DataFrame({"query": [4, 7], "kind": ["plain", "style"]})
+    losses = np.array([[1, 2], [1.5, 2.25], [3, 3], [3.25, 3.75]])
+    table = deviations(models, queries, {"loss": losses}, seed=0)
+    rows = lambda model: table[table.model == model]
+    assert rows(3)[["raw_loss", "loss"]].to_numpy().tolist() == [[2.25, 0.25], [1.75, 0.75]]
+    assert rows(1).loss.tolist() == rows(1).raw_loss.tolist() == [0.5, 0.25]
+    other = table.assign(method=table.method.replace("abu", "pixel"), loss=table.loss / 2)
+    found = summary(pd.concat([table, other]).query("k == 1"))
+    assert found.index.tolist() == ["abu", "pixel"]
+    assert found.loss["abu"] == pytest.approx(np.mean([0.375, 0.5])) and found.images["abu"] == 2
+    assert found.loss_se["abu"] == pytest.approx(np.std([0.375, 0.5], ddof=1) / 2**0.5)
+    assert found.p["pixel"] == pytest.approx(2 / 2**4) and np.isnan(found.p["abu"])
+    fewer = summary(pd.concat([table, other[other.seed == 0]]).query("k == 1"))
+    # means over the seed that both have
+    assert fewer.loss["abu"] == 2 * fewer.loss["pixel"] == pytest.approx(np.mean([0.5, 0.25]))
+    assert fewer.seeds["abu"] == 1
+    fewer = models.drop(index=2).reset_index(drop=True)
+    with pytest.raises(ValueError, match=r"no model without removal for seeds \[1\]"):
+        deviations(fewer, queries, {"loss": losses[[0, 1, 3]]}, seed=0)
+
+
+def test_signal_is_counted_in_deviations_of_random_removals() -> None:
+    random = stream("signal").normal(0.1, 0.02, (2000, 3))
+    found = signal_to_noise(np.array([0.1, 0.16, 0.2]), random)
+    assert found == pytest.approx([0, 3, 5], abs=0.2)
+    few = random[:3]
+    expected = (0.2 - few.mean(0)) / np.sqrt(few.var(0, ddof=1).mean())
+    assert signal_to_noise(np.full(3, 0.2), few) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="1 random removal has no"):
+        signal_to_noise(np.zeros(3), random[:1])

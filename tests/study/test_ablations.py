@@ -1,0 +1,191 @@
+"""Ablations: the grid is sound, the table tells what ran and what did not, and DVC runs a choice in
+its own workspace."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+from studies import called, dvc, read, study_in
+
+from abu import ROOT
+from abu.study.ablations import STAGES, commands, experiments, markdown, rows, table
+
+PARAMS, GRID = read(ROOT / "params.yaml"), read(ROOT / "benchmarks/ablations.yaml")
+VARIED = {
+    "weights": {"cache.weights"},
+    "curvature": {"unlearn.curvature"},
+    "steps": {"unlearn.steps"},
+    "step size": {"unlearn.relative_norm", "unlearn.alpha"},
+    "timesteps": {"cache.timesteps"},
+    "captions": {"cache.captions", "cache.spread"},
+    "flips": {"cache.flips", "unlearn.flips_reduce"},
+}
+PLAIN_CACHE = {"cache.curvature": "diagonal", "cache.store": 0}
+
+
+def test_the_grid_changes_one_factor_of_parameters_that_exist() -> None:
+    assert set(GRID) == set(VARIED)
+    for row in rows(GRID):
+        for section, name in (key.split(".") for key in row.overrides):
+            assert name in PARAMS[section]
+        plain = row.overrides.keys() & PLAIN_CACHE.keys()
+        assert row.overrides.keys() - plain <= VARIED[row.factor]
+        assert {key: row.overrides[key] for key in plain} in ({}, PLAIN_CACHE)
+        assert bool(plain) == any(key.startswith("cache.") for key in row.overrides)
+    for values in GRID.values():
+        assert sum(not overrides for overrides in values.values()) == 1, "one default"
+        assert len({json.dumps(overrides) for overrides in values.values()}) == len(values)
+    names = [row.name(target) for row in rows(GRID) for target in STAGES]
+    assert len(set(names)) == len(names)
+
+
+def test_the_defaults_are_the_study() -> None:
+    default = {row.factor: row.value for row in rows(GRID) if not row.overrides}
+    cache, unlearn = PARAMS["cache"], PARAMS["unlearn"]
+    assert default == {
+        "weights": cache["weights"],
+        "curvature": unlearn["curvature"],
+        "steps": str(unlearn["steps"]),
+        "step size": "as tuned",
+        "timesteps": str(len(cache["timesteps"])),
+        "captions": str(cache["captions"]),
+        "flips": unlearn["flips_reduce"] if cache["flips"] else "none",
+    }
+    assert unlearn["relative_norm"] is unlearn["alpha"] is None
+
+
+def test_stages_are_those_of_the_trained_model() -> None:
+    for stage in {stage for stages in STAGES.values() for stage in stages}:
+        name, at, system = stage.partition("@")
+        assert ("foreach" in read(ROOT / "dvc.yaml")["stages"][name]) == bool(at)
+        assert system in ("", "base")
+
+
+GIVEN = {
+    "steps": {1: {}, 3: {"unlearn.steps": 3}, 10: {"unlearn.steps": 10}},
+    "flips": {"none": {}, "max": {"cache.flips": True}},
+}
+PATHS = {"unlearn": "results/unlearn/base", "evaluate": "results/evaluate"}
+MISSING = {"results/influence/base/metrics.json": {"error": {"type": "FileNotFoundError"}}}
+
+
+def run(name: str, state: str, **metrics) -> dict:
+    """An experiment as ``dvc exp show --json`` prints it."""
+    files = {f"{PATHS[stage]}/metrics.json": {"data": data} for stage, data in metrics.items()}
+    revision = {"rev": "5ca1ab1e", "data": {"metrics": files | MISSING}}
+    return {"revs": [revision], "executor": {"state": state}, "name": name}
+
+
+def shown(*runs: dict) -> list[dict]:
+    unlearn = {"own_recall": 0.5, "own_recall_se": 0.125, "others_rise": 0.25}
+    unlearn["relative_norm"] = 0.05
+    most = {"abu": {"loss": 2.0, "loss_se": 0.25}, "random": {"loss": 9.0}}
+    judge = {"k=4": {"abu": {"loss": 0.5}}, "k=16": most, "lds": {}}
+    study = run("", "success", unlearn=unlearn, evaluate=judge)["revs"][0]
+    workspace = study | {"rev": "workspace", "experiments": None}
+    return [workspace, study | {"experiments": list(runs)}]
+
+
+def judged(rise: float) -> dict:
+    return {"k=4": {"abu": {"loss": rise}}}
+
+
+def test_table_by_hand() -> None:
+    three = {"own_recall": 0.75, "others_rise": 0.5}
+    ten = {"own_recall": 0.25, "others_rise": 0.125}
+    runs = [
+        run("ablation-steps-3", "success", unlearn=three, evaluate=judged(7.0)),
+        run("ablation-steps-10", "failed", unlearn={"own_recall": 0.5}),
+        run("ablation-steps-10-evaluate", "success", unlearn=ten, evaluate=judged(3.0)),
+        run("somebody-else", "success", unlearn={"own_recall": 1.0}),
+    ]
+    seconds = {"workspace": 8.0, "ablation-steps-3": 9.0}
+    found = table(GIVEN, experiments(shown(*runs)), seconds)
+    assert found.state.tolist() == ["ran", "ran", "ran", "ran", "not run"]
+    assert found.loc["steps"].own_recall.tolist() == [0.5, 0.75, 0.25]
+    assert found.loc["steps"].default.tolist() == [True, False, False]
+    unseen = found.judge.iloc[:3].isna().tolist()
+    assert unseen == [False, True, False], "what the judge did not see carries the study's"
+    assert found.judge.iloc[0] == 2.0 and found.seconds.iloc[:2].tolist() == [8.0, 9.0]
+    head = "own pictures found | others' rise | relative norm | s a query | ΔL of the judge"
+    assert markdown(found).splitlines() == [
+        f"|  |  | {head} |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| steps | 1 (default) | 0.5 ± 0.12 | 0.25 | 0.05 | 8 | 2 ± 0.25 |",
+        "|  | 3 | **0.75** | 0.5 |  | 9 |  |",
+        "|  | 10 | 0.25 | **0.125** |  |  | **3** |",
+        "| flips | none (default) | 0.5 ± 0.12 | 0.25 | 0.05 | 8 | 2 ± 0.25 |",
+        "|  | max | not run |  |  |  |  |",
+    ]
+
+
+def test_a_failed_experiment_is_shown_as_failed_without_the_numbers_that_it_carries() -> None:
+    failed, ran = (
+        run("ablation-steps-3", state, unlearn={"own_recall": 0.75})
+        for state in ("failed", "success")
+    )
+    found = table(GIVEN, experiments(shown(failed)), {})
+    line = found.loc[("steps", "3")]
+    assert line.state == "failed" and line.drop(["default", "state"]).isna().all()
+    assert "|  | 3 | failed |" in markdown(found)
+    for order in ((failed, ran), (ran, failed)):
+        found = table(GIVEN, experiments(shown(*order)), {})
+        assert found.loc[("steps", "3")].own_recall == 0.75
+
+
+def test_an_ablation_that_the_grid_lacks_is_an_error() -> None:
+    known = experiments(shown(run("ablation-cotangents-4", "success")))
+    with pytest.raises(KeyError, match=r"ablation-cotangents-4.*\['flips', 'steps'\]"):
+        table(GIVEN, known, {})
+
+
+def test_what_has_run_or_waits_is_not_queued_again() -> None:
+    runs = run("ablation-steps-3", "success"), run("ablation-steps-10", "failed")
+    known = experiments(shown(*runs))
+    queued = commands(GIVEN, "unlearn", known)
+    names = [command[command.index("--name") + 1] for command in queued]
+    assert names == ["ablation-steps-10", "ablation-flips-max"]
+    assert queued[1][-4:] == ["-S", "cache.flips=true", "cache@base", "unlearn@base"]
+    judging = commands(GIVEN, "evaluate", known)
+    assert len(judging) == 3 and not any("tune" in command for command in judging)
+    with pytest.raises(ValueError, match="target is 'tune'; expected one of"):
+        commands(GIVEN, "tune", {})
+
+
+@pytest.mark.slow
+def test_ablations_run_in_workspaces_of_their_own(tiny: Path, tmp_path: Path) -> None:
+    who = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+    call = lambda *words: called(tmp_path, *words, **dict.fromkeys(who, "a@example.org"))
+    files = lambda: [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    results = lambda: {file: file.read_bytes() for file in files()}
+    call("git", "init", "--quiet")
+    study_in(tmp_path)
+    dvc(tmp_path, f"config cache.dir {tiny / '.dvc/cache'}")
+    shutil.copy(tiny / "dvc.lock", tmp_path)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    shutil.copytree(tiny / "results", tmp_path / "results")
+    (tmp_path / "benchmarks").mkdir()
+    steps = {2: {}, 1: {"unlearn.steps": 1}}
+    curvature = {"diagonal": {}, "none": {"unlearn.curvature": "none"}}
+    grid = {"steps": steps, "curvature": curvature}
+    YAML().dump(grid, tmp_path / "benchmarks/ablations.yaml")
+    call("git", "add", ".")
+    call("git", "commit", "--quiet", "--message", "study")
+    before = results()
+    call(sys.executable, "-m", "abu.study.ablations")
+    assert results() == before, "the study itself is as it was"
+    assert call("git", "status", "--porcelain") == ""
+    call(sys.executable, "-m", "abu.study.run", "ablations")
+    path = tmp_path / "results/ablations/table.csv"
+    found = pd.read_csv(path, index_col=["factor", "value"])
+    assert found.state.tolist() == ["ran", "ran", "ran", "failed"]
+    assert found.seconds.iloc[:3].gt(0).all()
+    assert found.loc[("curvature", "none"), "own_recall":].isna().all()
+    chosen = json.loads((tiny / "results/tune/base/chosen.json").read_text())["abu"]
+    length, relative_norm = chosen["relative_norm"], found.relative_norm["steps"]
+    assert relative_norm["1"] == pytest.approx(length, rel=1e-3)
+    assert relative_norm["2"] < 0.99 * length, "two steps do not go straight on"

@@ -1,0 +1,107 @@
+"""The tiny study: every stage runs, what comes of it, and what an edit makes stale."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from studies import dvc, named, read, run_stage
+
+
+def test_every_stage_ran_and_nothing_is_stale(tiny: Path) -> None:
+    assert dvc(tiny, "status").strip() == "Data and pipelines are up to date."
+    stages, systems = read(tiny / "dvc.yaml")["stages"], read(tiny / "params.yaml")["systems"]
+    runs = [
+        (name, system)
+        for name, stage in stages.items()
+        for system in (systems if "foreach" in stage else [""])
+    ]
+    took = pd.read_csv(tiny / "results/stages.csv", keep_default_na=False)
+    assert sorted(zip(took.stage, took.system)) == sorted(runs)
+    assert (took[["seconds", "peak_bytes", "disk_bytes"]] > 0).all(axis=None)
+
+
+def test_scores_carry_ids_and_every_method_is_judged(tiny: Path) -> None:
+    results, params = tiny / "results", read(tiny / "params.yaml")
+    load = lambda name: json.loads((results / name).read_text())
+    scores, trained = (
+        pd.read_parquet(results / "unlearn/base/scores.parquet"),
+        load("train/train.json"),
+    )
+    assert set(scores.image_id) == set(trained["train_ids"])
+    assert not set(scores.image_id) & set(trained["heldout_ids"])
+    assert scores.groupby("query")["rank"].max().eq(len(trained["train_ids"])).all()
+    ours = {"abu", "abu-linear", "abu-gauss-newton", "abu-gn", "abu-plus-gn", "abu-plus"}
+    every = pd.read_parquet(results / "compare/base/scores.parquet")
+    assert set(every.method) == {*ours, *params["compare"]["methods"]}
+    assert every.groupby("method").size().nunique() == 1
+    models = pd.read_csv(results / "retrain/models.csv")
+    assert models.ran.all()
+    assert models[models.method == "half"].groupby("seed").size().tolist() == [3, 3]
+    judged = load("evaluate/metrics.json")
+    assert set(judged) == {"signal", "floor", "k=1", "k=2", "batching", "lds"}
+    assert "ceiling: another seed" in judged["lds"]
+    methods = params["changes"]["customized"]["compare"]["methods"]
+    assert set(load("exemplars/metrics.json")) == {"abu", "chance", *methods}
+    assert "customized: panda" in (results / "report/index.html").read_text()
+    cells = nbformat.read(results / "report.ipynb", 4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
+
+
+def edited(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "module, stale, kept",
+    [
+        (
+            "core/unlearn.py",
+            {"cache@base", "cache@panda", "tune", "unlearn@base", "localize", "compare@panda"},
+            {"prepare", "train", "generate@base", "generate@panda", "customize@panda"},
+        ),
+        ("report/page.py", {"report"}, None),
+        ("study/run.py", {"report"}, None),
+    ],
+)
+def test_a_comment_makes_stale_what_reads_its_room(copy: Path, module, stale, kept) -> None:
+    edited(copy / "src/abu" / module, lambda text: text + "# a comment\n")
+    found = set(named(dvc(copy, "repro --dry")))
+    assert found >= stale and not found & kept if kept else found == stale
+
+
+@pytest.mark.slow
+def test_a_forced_run_changes_no_byte(copy: Path) -> None:
+    before = (copy / "dvc.lock").read_bytes()
+    dvc(copy, "repro --quiet --force")
+    assert (copy / "dvc.lock").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_edit_under_unlearn_reruns_it_and_its_followers_only(copy: Path) -> None:
+    change = lambda text: text.replace("  relative_norm: null", "  relative_norm: 0.3")
+    edited(copy / "params.yaml", change)
+    stale = {"unlearn@base", "localize", "unlearn@panda"}
+    assert set(json.loads(dvc(copy, "status --json"))) == stale
+    ran = set(named(dvc(copy, "repro")))
+    followers = {"influence", "compare@base", "retrain", "evaluate", "exemplars", "report"}
+    assert ran == stale | followers, "what is changed for panda overrides the edit: compare@panda"
+
+
+@pytest.mark.slow
+def test_without_a_store_one_pass_serves_every_query(copy: Path) -> None:
+    def scores() -> pd.DataFrame:
+        table = pd.read_parquet(copy / "results/influence/base/scores.parquet")
+        return table.pivot(index=["method", "query"], columns="image_id", values="score")
+
+    before = scores()
+    run_stage(copy, "cache", "store=0", "curvature=diagonal")
+    run_stage(copy, "influence")
+    after = scores()
+    assert set(after.index.levels[0]) == {"abu-linear", "abu-gauss-newton", "abu-gn"}
+    agree = [np.corrcoef(before.loc[key], after.loc[key])[0, 1] for key in after.index]
+    assert min(agree) > 0.9  # the tiny store holds 1024 coordinates of each gradient

@@ -1,0 +1,91 @@
+"""Named tasks: finished ones are kept, and Ray gives what this process gives."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from abu.study.tasks import Engine, run_tasks, stacked, summed
+
+RAY = Engine("ray")
+
+
+def multiply(shared: torch.Tensor, factor: int, log: str) -> dict[str, torch.Tensor]:
+    with open(log, "a") as file:
+        file.write(f"{factor}\n")
+    if factor == 13:
+        raise ValueError("unlucky")
+    return {"product": shared * factor, "factor": torch.tensor([factor])}
+
+
+def die_once(shared: torch.Tensor, factor: int, mark: str) -> dict[str, torch.Tensor]:
+    """The first worker that gets here is killed in mid-task."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"product": shared * factor}
+
+
+def add(shared: None, first: dict, second: dict) -> dict[str, torch.Tensor]:
+    return {"sum": first["product"] + second["product"]}
+
+
+def products(results: dict) -> dict[str, list]:
+    return {name: result["product"].tolist() for name, result in results.items()}
+
+
+def test_finished_tasks_are_kept_and_a_failure_loses_only_its_own(tmp_path: Path) -> None:
+    shared, log, folder = torch.arange(3.0), tmp_path / "log", tmp_path / "tasks"
+    tasks = {str(f): (f, str(log)) for f in (2, 3, 13, 4)}
+    with pytest.raises(ValueError, match="unlucky"):
+        run_tasks(multiply, shared, tasks, scratch=folder)
+    kept = sorted(path.name.split("-")[0] for path in folder.rglob("*.npz"))
+    assert kept == ["2", "3"]
+    asked = {name: tasks[name] for name in ("4", "3", "2")}
+    found = run_tasks(multiply, shared, asked, scratch=folder)
+    assert log.read_text().split() == ["2", "3", "13", "4"]
+    assert products(found) == {"4": [0, 4, 8], "3": [0, 3, 6], "2": [0, 2, 4]}
+    assert list(found) == ["4", "3", "2"] and found["4"].seconds > 0
+    late = {"9": (9, str(log)), "2": (2, str(log))}
+    assert list(run_tasks(multiply, shared, late, hours=0, scratch=folder)) == ["2"]
+    with pytest.raises(ValueError, match="engine is 'spark'"):
+        Engine("spark")
+
+
+def test_named_tensors_of_several_results(tmp_path: Path) -> None:
+    tasks = {str(f): (f, str(tmp_path / "log")) for f in (2, 3)}
+    found = run_tasks(multiply, torch.arange(3.0), tasks, scratch=tmp_path)
+    assert set(found["2"].tensors()) == {"product", "factor"}
+    assert stacked(found.values())["product"].tolist() == [[0, 2, 4], [0, 3, 6]]
+    mean = summed((result.tensors() for result in found.values()), 2)
+    assert mean["product"].tolist() == [0, 2.5, 5] and mean["factor"].tolist() == [2.5]
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_and_keeps_what_is_finished(tmp_path: Path, cluster) -> None:
+    shared, log, there = torch.arange(4.0), tmp_path / "log", tmp_path / "there"
+    tasks = {str(f): (f, str(log)) for f in range(5)}
+    by_process = run_tasks(multiply, shared, tasks, scratch=tmp_path / "here")
+    by_ray = run_tasks(multiply, shared, tasks, RAY, scratch=there)
+    assert products(by_process) == products(by_ray) and list(by_ray) == list(tasks)
+    assert len(log.read_text().split()) == 10
+    run_tasks(multiply, shared, tasks, RAY, scratch=there)
+    assert len(log.read_text().split()) == 10
+    with pytest.raises(ValueError, match="unlucky"):
+        run_tasks(multiply, shared, {"13": (13, str(log))}, RAY, scratch=there)
+    for engine in (Engine(), RAY):
+        pair = {"a+b": (by_process["2"], by_process["3"])}
+        both = run_tasks(add, None, pair, engine, scratch=tmp_path / engine.name)
+        assert both["a+b"]["sum"].tolist() == [0, 5, 10, 15], "a task that is given results"
+
+
+@pytest.mark.slow
+def test_a_task_whose_worker_is_killed_is_run_again(tmp_path: Path, cluster) -> None:
+    shared, mark = torch.arange(4.0), tmp_path / "mark"
+    tasks = {"a": (2, str(mark)), "b": (3, str(mark))}
+    there = run_tasks(die_once, shared, tasks, RAY, scratch=tmp_path / "there")
+    assert mark.exists()
+    here = run_tasks(die_once, shared, tasks, scratch=tmp_path / "here")
+    assert products(there) == products(here)
