@@ -1,10 +1,13 @@
-"""Does a study that is killed again and again end in the same bytes? ``python benchmarks/kills.py [--kills 20] [--until STAGE]``.
+"""Does a study that is killed again and again end in the same bytes? ``python benchmarks/kills.py
+[--kills 20] [--until STAGE]``.
 
-Runs the tiny study of the tests twice, in temporary copies. One is left alone; the times at which its stages began are the
-scale. In the other, SIGKILL ends every process (dvc, runner, kernel) at random moments of that scale, named draws, and ``dvc
-repro`` goes on with what it finds; a killed stage begins anew. Then every file of both is compared, nothing may be left over,
-and each object of the cache must be what its name says. dvc writes two files of its own in place: where a kill tears one, the
-script does what the README says, and the row shows it (``by hand``). Writes ``benchmarks/kills.csv``; exits with 1 where something differs.
+Runs the tiny study of the tests twice, in temporary copies. One is left alone; the times at which
+its stages began are the scale. In the other, SIGKILL ends every process (dvc, runner, kernel) at
+random moments of that scale, named draws, and ``dvc repro`` goes on with what it finds; a killed
+stage begins anew. Then every file of both is compared, nothing may be left over, and each object of
+the cache must be what its name says. dvc writes two files of its own in place: where a kill tears
+one, the script does what the README says, and the row shows it (``by hand``). Writes
+``benchmarks/kills.csv``; exits with 1 where something differs.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,42 +30,52 @@ from abu import ROOT
 from abu.diffusion.noise import stream
 
 sys.path.insert(0, str(ROOT / "tests"))
-from test_pipeline import study_in
+from studies import study_in  # noqa: E402
 
 TIMES_DIFFER = {"results/costs.csv", "results/stages.csv"}
-TORN = {"dvc.lock": r"dvc\.lock' (is invalid|validation failed)", ".dvc/tmp/rwlock": "Unable to read RWLock-file"}  # what dvc says of them
+TORN = {  # what dvc says of them
+    "dvc.lock": r"dvc\.lock' (is invalid|validation failed)",
+    ".dvc/tmp/rwlock": "Unable to read RWLock-file",
+}
 
 
 def processes_in(root: Path) -> list[psutil.Process]:
     """Processes that work in a copy: also kernels, which are in sessions of their own."""
-    return [p for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] and Path(p.info["cwd"]).is_relative_to(root)]
+    within = lambda folder: folder and Path(folder).is_relative_to(root)
+    return [p for p in psutil.process_iter(["cwd", "cmdline"]) if within(p.info["cwd"])]
 
 
 def kill(root: Path) -> str:
     """SIGKILL everything that works in a copy; says whether a notebook was running or dvc alone."""
     found = processes_in(root)
-    busy = "notebook" if any("abu.study.run" in (p.info["cmdline"] or []) for p in found) else "dvc"
+    running = any("abu.study.run" in (p.info["cmdline"] or []) for p in found)
     while found:
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(found, timeout=10)
         found = processes_in(root)
-    return busy
+    return "notebook" if running else "dvc"
 
 
-def repro(root: Path, until: list[str], moment: tuple[str, float] | None = None, order: list[str] = []) -> tuple[dict[str, float], str]:
-    """``dvc repro``, killed at a ``moment`` (stage, seconds after it began; "": before any) or when a later stage of ``order`` begins.
+def repro(
+    root: Path, until: list[str], moment: tuple[str, float] | None = None, order: Sequence[str] = ()
+) -> tuple[dict[str, float], str]:
+    """``dvc repro``, killed at a ``moment`` (stage, seconds after it began; "": before any) or when
+    a later stage of ``order`` begins.
 
-    Seconds at which each stage began, and "end" when all had ended; what was interrupted, "" if it ended by itself. Raises
-    RuntimeError where dvc fails.
+    Seconds at which each stage began, and "end" when all had ended; what was interrupted, "" if it
+    ended by itself. Raises RuntimeError where dvc fails.
     """
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(root / "src")}
-    environment |= {name: str(root.parent) for name in ("TMPDIR", "JUPYTER_RUNTIME_DIR")}  # what killed kernels leave behind
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(root / "src")}
+    # what killed kernels leave behind
+    environment |= {name: str(root.parent) for name in ("TMPDIR", "JUPYTER_RUNTIME_DIR")}
     start, lines = time.monotonic(), []
     began = {"": 0.0}
     command = [sys.executable, "-m", "dvc", "repro", *until]
-    process = subprocess.Popen(command, cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes)
 
     def listen() -> None:
         for line in process.stdout:
@@ -76,7 +90,8 @@ def repro(root: Path, until: list[str], moment: tuple[str, float] | None = None,
         if moment:
             stage, offset = moment
             later = set(order[order.index(stage) + 1 :]) & began.keys()
-            if later or (stage in began and time.monotonic() - start - began[stage] >= offset):
+            passed = time.monotonic() - start
+            if later or (stage in began and passed - began[stage] >= offset):
                 interrupted = kill(root)
         time.sleep(0.02)
     thread.join()
@@ -100,8 +115,9 @@ def resumed(root: Path, *arguments) -> tuple[dict[str, float], str, str]:
 
 def contents(root: Path) -> dict[str, str]:
     """Hash of each file that a run leaves, temporary ones too, but for those that hold times."""
-    files = [root / "dvc.lock", *(path for path in (root / "results").rglob("*") if path.is_file())]
-    return {name: digest(file) for file in files if (name := str(file.relative_to(root))) not in TIMES_DIFFER}
+    files = [root / "dvc.lock", *(f for f in (root / "results").rglob("*") if f.is_file())]
+    named = {str(file.relative_to(root)): file for file in files}
+    return {name: digest(file) for name, file in named.items() if name not in TIMES_DIFFER}
 
 
 def digest(file: Path) -> str:
@@ -110,12 +126,14 @@ def digest(file: Path) -> str:
 
 def corrupt(root: Path) -> list[str]:
     """Objects of dvc's cache that are not what their names say."""
-    objects = [path for path in (root / ".dvc/cache/files/md5").glob("??/*")]
-    return [str(path.relative_to(root)) for path in objects if digest(path) != path.parent.name + path.name.removesuffix(".dir")]
+    objects = (root / ".dvc/cache/files/md5").glob("??/*")
+    named = lambda path: path.parent.name + path.name.removesuffix(".dir")
+    return [str(path.relative_to(root)) for path in objects if digest(path) != named(path)]
 
 
 def moments(began: dict[str, float], count: int) -> list[tuple[str, float]]:
-    """``count`` named draws from the time of an undisturbed run, in order: the stage and the seconds after it began."""
+    """``count`` named draws from the time of an undisturbed run, in order: the stage and the
+    seconds after it began."""
     times = sorted(began["end"] * stream("kills", number).random() for number in range(count))
     last = lambda t: max((name for name in began if began[name] <= t), key=began.get)
     return [(last(t), t - began[last(t)]) for t in times]
@@ -127,7 +145,8 @@ def main(count: int, until: list[str]) -> bool:
         for root in (alone, killed):
             root.mkdir(parents=True)
             study_in(root)
-            params = root / "params.yaml"  # threads that wait for each other on a busy machine would take most of the time
+            # threads that wait for each other on a busy machine would take most of the time
+            params = root / "params.yaml"
             params.write_text(params.read_text().replace("threads: 0", "threads: 1", 1))
         began, _ = repro(alone, until)
         print({stage: round(t) for stage, t in began.items()}, flush=True)
@@ -135,20 +154,26 @@ def main(count: int, until: list[str]) -> bool:
         while len(rows) < count:
             for moment in moments(began, count - len(rows)):
                 seen, interrupted, by_hand = resumed(killed, [*anew, *until], moment, list(began))
-                if not interrupted:  # all was done before the moment came: the remaining kills go into a run of everything anew
+                # all was done before the moment came: the rest go into a run of everything anew
+                if not interrupted:
                     anew = ["--force"]
                     break
                 *_, stage = [name for name in seen if name != "end"]
-                row = {"kill": len(rows) + 1, "seconds": seen["end"], "stage": stage, "in the stage": seen["end"] - seen[stage], "interrupted": interrupted, "by hand": by_hand}
+                row = {"kill": len(rows) + 1, "seconds": seen["end"], "stage": stage}
+                row |= {"in the stage": seen["end"] - seen[stage]}
+                row |= {"interrupted": interrupted, "by hand": by_hand}
                 rows, anew = [*rows, row], []
                 print(row, flush=True)
         seen, _, by_hand = resumed(killed, until)
         expected, found = contents(alone), contents(killed)
-        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        bad = differing + corrupt(killed) + [name for name in expected if Path(name).name.startswith(".")]
-        verdict = f"{count} kills, {len(expected)} files: " + (f"these differ: {bad}" if bad else "the same bytes")
+        every = expected.keys() | found.keys()
+        bad = sorted(name for name in every if expected.get(name) != found.get(name))
+        bad += corrupt(killed) + [name for name in expected if Path(name).name.startswith(".")]
+        verdict = f"these differ: {bad}" if bad else "the same bytes"
+        verdict = f"{count} kills, {len(expected)} files: {verdict}"
         rows.append({"kill": "alone", "seconds": began["end"]})
-        rows.append({"kill": "killed", "seconds": sum(row["seconds"] for row in rows[:-1]) + seen["end"], "stage": verdict, "by hand": by_hand})
+        seconds = sum(row["seconds"] for row in rows[:-1]) + seen["end"]
+        rows.append({"kill": "killed", "seconds": seconds, "stage": verdict, "by hand": by_hand})
         print(verdict)
         if not until:
             pd.DataFrame(rows).round(1).to_csv(ROOT / "benchmarks/kills.csv", index=False)
@@ -158,6 +183,7 @@ def main(count: int, until: list[str]) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--until", nargs="*", default=[], help="stages to stop at; nothing is recorded then")
+    stop = "stages to stop at; nothing is recorded then"
+    parser.add_argument("--until", nargs="*", default=[], help=stop)
     options = parser.parse_args()
     sys.exit(0 if main(options.kills, options.until) else 1)

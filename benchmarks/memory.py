@@ -1,8 +1,10 @@
-"""Peak memory of the stages at MSCOCO's size, 118,287 images of 5 captions and 8 queries, on tiny tensors: what grows with N, and nothing else.
+"""Peak memory of the stages at MSCOCO's size, 118,287 images of 5 captions and 8 queries, on tiny
+tensors: what grows with N, and nothing else.
 
-``python benchmarks/memory.py [--images N]`` makes a COCO folder whose records share one picture and a model of a few thousand
-parameters in a temporary folder, runs the real stages there, and writes ``benchmarks/memory.csv``: peak resident memory of each stage
-beside that of the same stage with 1,000 images. Exits with an error where a stage needs 4 GB or more.
+``python benchmarks/memory.py [--images N]`` makes a COCO folder whose records share one picture and
+a model of a few thousand parameters in a temporary folder, runs the real stages there, and writes
+``benchmarks/memory.csv``: peak resident memory of each stage beside that of the same stage with
+1,000 images. Exits with an error where a stage needs 4 GB or more.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from abu import ROOT
 from abu.data.files import write_json
+from abu.study import costs
 
 COCO, CAPTIONS, QUERIES, LIMIT = 118_287, 5, 8, 4e9
 STAGES = ("prepare", "train", "generate", "cache", "unlearn", "influence", "compare")
@@ -30,12 +33,24 @@ STAGES = ("prepare", "train", "generate", "cache", "unlearn", "influence", "comp
 
 def components(folder: Path) -> None:
     """A tiny model's frozen parts: 4 x 4 latents of 8 x 8 pixels, 8 tokens of width 8."""
-    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "data/components/tokenizer", model_max_length=8)
-    config = {"vocab_size": len(tokenizer), "max_position_embeddings": 8, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, "num_attention_heads": 1}
-    text = CLIPTextModel(CLIPTextConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, **config))
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2, "block_out_channels": (4, 4)}
-    vae = AutoencoderKL(**blocks, layers_per_block=1, latent_channels=4, norm_num_groups=2, sample_size=8)
-    for name, part in {"tokenizer": tokenizer, "text_encoder": text, "vae": vae, "scheduler": DDIMScheduler()}.items():
+    tokenizer = CLIPTokenizer.from_pretrained(
+        ROOT / "data/components/tokenizer", model_max_length=8
+    )
+    tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 8, "num_attention_heads": 1}
+    text = CLIPTextModel(CLIPTextConfig(**sizes, **tokens))
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 4),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=2,
+        sample_size=8,
+    )
+    parts = {"tokenizer": tokenizer, "text_encoder": text, "vae": vae, "scheduler": DDIMScheduler()}
+    for name, part in parts.items():
         part.save_pretrained(folder / name)
 
 
@@ -44,28 +59,38 @@ def coco(folder: Path, n: int) -> None:
     (folder / "images").mkdir(parents=True)
     Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(folder / "images/one.png")
     images = [{"id": i, "file_name": "one.png"} for i in range(n)]
-    annotations = [{"image_id": i, "caption": f"caption {c} of picture {i}"} for i in range(n) for c in range(CAPTIONS)]
-    (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    caption = lambda i, c: {"image_id": i, "caption": f"caption {c} of picture {i}"}
+    annotations = [caption(i, c) for i in range(n) for c in range(CAPTIONS)]
+    content = {"images": images, "annotations": annotations}
+    (folder / "captions.json").write_text(json.dumps(content))
 
 
 def params(n: int) -> dict:
     """Parameters of tests, of which only what a tiny model needs is changed."""
     found = YAML(typ="safe").load(ROOT / "tests/params.yaml")
-    found["common"]["models"] = {}
-    found["prepare"] |= {"annotations": "coco/captions.json", "images": "coco/images", "keep": {}, "side": 8}
+    found["systems"] = {"base": {"kind": "base"}}
+    found["prepare"] |= {"annotations": "coco/captions.json", "images": "coco/images"}
+    found["prepare"] |= {"keep": {}, "side": 8}
     found["train"] |= {"steps": 20, "heldout": 100, "checkpoint_every": 20}
-    found["train"]["unet"] |= {"block_out_channels": [8, 8], "attention_head_dim": 1, "norm_num_groups": 2}
-    found["generate"]["prompts"] = {"plain": [f"caption 0 of picture {i}" for i in range(QUERIES)]}
-    found["cache"] |= {"curvature": "diagonal", "store": 0, "fisher_draws": 1, "timesteps": [500], "captions": CAPTIONS, "shard": 5000, "batch_size": 2048}
-    found["unlearn"] |= {"steps": 1, "relative_norm": 0.05, "damping": 0.1, "regions": {}, "batch_size": 2048}
+    unet = {"block_out_channels": [8, 8], "attention_head_dim": 1, "norm_num_groups": 2}
+    found["train"]["unet"] |= unet
+    prompts = [f"caption 0 of picture {i}" for i in range(QUERIES)]
+    found["generate"]["prompts"] = {"plain": prompts}
+    found["cache"] |= {"curvature": "diagonal", "store": 0, "fisher_draws": 1, "timesteps": [500]}
+    found["cache"] |= {"captions": CAPTIONS, "shard": 5000, "batch_size": 2048}
+    found["unlearn"] |= {"steps": 1, "relative_norm": 0.05, "damping": 0.1, "regions": {}}
+    found["unlearn"] |= {"batch_size": 2048}
     found["influence"] |= {"probes": 1, "probe_images": 100, "batch_size": 2048}
-    found["compare"] |= {"methods": ["random", "pixel", "latent", "d-trak"], "settings": {"d-trak": {"ridge": 1.0, "projection": 64}}}
-    found["compare"]["features"] = {"weights": "cross-attn-kv", "dimension": 64, "timesteps": [500]}
+    found["compare"] |= {"methods": ["random", "pixel", "latent", "d-trak"]}
+    found["compare"]["settings"] = {"d-trak": {"ridge": 1.0, "projection": 64}}
+    features = {"weights": "cross-attn-kv", "dimension": 64, "timesteps": [500]}
+    found["compare"]["features"] = features
     return found
 
 
 def measure(n: int) -> pd.DataFrame:
-    """Peak resident bytes (``peak_bytes``) and seconds of each stage with ``n`` images, as the runner keeps them."""
+    """Peak resident bytes (``peak_bytes``) and seconds of each stage with ``n`` images, as the
+    runner keeps them."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for part in ("notebooks", "src"):
@@ -74,12 +99,16 @@ def measure(n: int) -> pd.DataFrame:
         coco(root / "coco", n)
         with (root / "params.yaml").open("w") as file:
             YAML(typ="safe").dump(params(n), file)
-        write_json(root / "results/tune/chosen.json", {"abu": {"relative_norm": 0.05, "damping": 0.1}})
+        chosen = {"abu": {"relative_norm": 0.05, "damping": 0.1}}
+        write_json(root / "results/tune/base/chosen.json", chosen)
         environment = {**os.environ, "PYTHONPATH": str(root / "src")}
         for stage in STAGES:
             print(n, stage, flush=True)
-            subprocess.run([sys.executable, "-m", "abu.study.run", stage], cwd=root, env=environment, check=True, stderr=subprocess.DEVNULL)
-        return pd.read_csv(root / "results/stages.csv", index_col="stage").loc[list(STAGES)]
+            command = [sys.executable, "-m", "abu.study.run", stage]
+            options = {"cwd": root, "env": environment, "stderr": subprocess.DEVNULL}
+            subprocess.run(command, check=True, **options)
+        table = costs.read(root / costs.STAGES, costs.STAGE, costs.MEASURED)
+        return table.droplevel("system").loc[list(STAGES)]
 
 
 if __name__ == "__main__":
@@ -88,8 +117,10 @@ if __name__ == "__main__":
     n = parser.parse_args().images
     few, many = measure(1000), measure(n)
     gb = lambda values: (values / 1e9).round(2)
-    table = pd.DataFrame({"GB, 1000 images": gb(few.peak_bytes), f"GB, {n} images": gb(many.peak_bytes), "seconds": many.seconds.round()})
+    peaks = {"GB, 1000 images": gb(few.peak_bytes), f"GB, {n} images": gb(many.peak_bytes)}
+    table = pd.DataFrame({**peaks, "seconds": many.seconds.round()})
     table.to_csv(ROOT / "benchmarks/memory.csv")
     print(table)
     if (many.peak_bytes >= LIMIT).any():
-        sys.exit(f"a stage needs {many.peak_bytes.max() / 1e9:.2f} GB; expected below {LIMIT / 1e9:.0f}")
+        most = many.peak_bytes.max() / 1e9
+        sys.exit(f"a stage needs {most:.2f} GB; expected below {LIMIT / 1e9:.0f}")

@@ -1,32 +1,34 @@
-"""How much of a loss pass goes into named noise? ``python benchmarks/noise.py`` (after the study has run).
+"""How much of a loss pass goes into named noise? ``python benchmarks/noise.py`` (after the study
+has run).
 
-Side by side in one run: losses of the same rows with the noise drawn by name, and with noise drawn beforehand; then the
-draws alone by name, and by one unnamed call of torch. Medians of repeated rounds, with their range.
+Side by side in one run: losses of the same rows with the noise drawn by name, and with noise drawn
+beforehand; then the draws alone by name, and by one unnamed call of torch. Medians of repeated
+rounds, with their range.
 """
 
+import os
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from abu import ROOT
-from abu.data.prepared import Prepared
-from abu.diffusion.components import load_components
 from abu.diffusion.losses import denoising_loss
 from abu.diffusion.noise import normals
-from abu.diffusion.unet import load_unet
+from abu.study.system import load_system
 
 ROWS, ROUNDS = 128, 9
 
 
 @torch.no_grad()
 def main() -> None:
-    scheduler = load_components(ROOT / "results/components/model").scheduler
-    data = Prepared(ROOT / "results/prepare")
-    unet = load_unet(Path(ROOT, "results/train/unet"))
-    keys = [(0, "loss", data.ids[i], 0, 500) for i in range(ROWS)]
-    x0, text, t = data.latents[:ROWS, 0], data.texts[:ROWS, 0].float(), torch.full((ROWS,), 500)
+    os.chdir(ROOT)
+    system = load_system()
+    images, scheduler, unet = system.images, system.components.scheduler, system.unet
+    rows = min(ROWS, len(images))
+    keys = [(0, "loss", id, 0, 500) for id in images.ids[:rows]]
+    x0, text = images.latents[:rows, 0], images.texts[:rows, 0].float()
+    t = torch.full((rows,), 500)
     draw = lambda: normals(tuple(x0.shape[1:]), keys)
     fixed = draw()
     contenders = {
@@ -46,7 +48,8 @@ def main() -> None:
     base = np.median(seconds["loss, noise at hand"])
     for name, values in seconds.items():
         ratios = np.array(values) / base
-        print(f"{name:20s} {np.median(ratios):6.3f} of a loss pass ({ratios.min():.3f} to {ratios.max():.3f})")
+        middle, low, high = np.median(ratios), ratios.min(), ratios.max()
+        print(f"{name:20s} {middle:6.3f} of a loss pass ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":
