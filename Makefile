@@ -1,7 +1,10 @@
 # Sets up .venv and calls dvc or pytest; DVC is the make.
 .PHONY: study ablations preset test test-all
-PYTHON ?= python3.11
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	2> /dev/null && command -v $$name && break; done)
 TARGET ?= unlearn
+PIP = .venv/bin/python -m pip install --quiet
 WITH = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 study: .venv/ready
@@ -17,19 +20,26 @@ ablations: .venv/ready
 preset: .venv/ready
 	$(WITH) python -m abu.study.presets presets/$(NAME).yaml
 
-test: .venv/ready
+test: .venv/tests
 	$(WITH) dvc pull --quiet data
 	$(WITH) python -m pytest -m "not slow"
 	@$(WITH) python -m pytest -m slow --collect-only --quiet 2> /dev/null | tail -1 \
 		| awk '{print "Left out:", $$1 + 0, "slow tests; make test-all runs them."}'
 
-test-all: .venv/ready
+test-all: .venv/tests
 	$(WITH) dvc pull --quiet data
 	$(WITH) python -m pytest
 
 .venv/ready: pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "No Python of 3.11 to 3.13 with venv: install one (Debian, \
+	Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --upgrade pip
-	.venv/bin/python -m pip install --quiet --no-deps -r requirements.lock
-	.venv/bin/python -m pip install --quiet --no-deps -e .
+	$(PIP) --upgrade pip
+	$(PIP) -c requirements.lock -e .
+	touch $@
+
+# of kronfluence without what it declares beside: torchvision, of another torch
+.venv/tests: .venv/ready
+	$(PIP) -c requirements.lock -e .[test]
+	$(PIP) --no-deps kronfluence==1.0.1
 	touch $@
