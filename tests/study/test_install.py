@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 from ruamel.yaml import YAML
+from studies import study_in
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 LOCK = ROOT / "requirements.lock"
@@ -89,3 +90,13 @@ def test_conda_takes_the_same_versions() -> None:
     python, _, pip = environment["dependencies"]
     assert python == "python>=3.11,<3.14" and pip == {"pip": ["-c requirements.lock", "-e ."]}
     assert 'requires-python = ">=3.11,<3.14"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_stages_find_python_without_an_active_environment(tmp_path: Path) -> None:
+    root = study_in(tmp_path / "study")
+    (root / ".venv").symlink_to(sys.prefix)
+    command = [str(Path(sys.executable).with_name("dvc")), "repro", "--quiet", "components"]
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(root / "src")}
+    done = subprocess.run(command, cwd=root, env=bare, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (root / "results/components/components.json").exists()
