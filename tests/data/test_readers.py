@@ -8,8 +8,7 @@ import pytest
 import torch
 from helpers import UNET, save_tensors, tiny_unet
 
-from abu.core.fisher import load_fisher
-from abu.data.released import released
+from abu.data.released import load_fisher, released
 from abu.diffusion.unet import load_weights
 
 

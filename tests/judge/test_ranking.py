@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 
 from abu.diffusion.noise import stream
-from abu.judge.ranking import (
-    average_precision,
-    chance_recall,
-    choice,
-    found_among,
-    overlap,
-    rank,
-    recall,
-)
+from abu.judge.ranking import average_precision, chance_recall, choice, found_among, rank, recall
 
 
 def test_recall_on_a_case_done_by_hand() -> None:
@@ -36,7 +28,7 @@ def test_average_precision_on_a_case_done_by_hand() -> None:
 def test_overlap_of_tops_on_a_case_done_by_hand() -> None:
     wanted = np.array([[4.0, 3, 2, 1], [1, 2, 3, 4]])
     scores = np.array([[4.0, 1, 3, 2], [4, 3, 2, 1]])
-    assert overlap(scores, wanted, 2).tolist() == [0.5, 0.0]
+    assert found_among(scores, wanted, 2, 2).tolist() == [0.5, 0.0]
     assert found_among(scores, wanted, 3, 2).tolist() == [0.5, 0.5]
     assert found_among(scores, wanted, 4, 2).tolist() == [1.0, 1.0]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abu.baselines.embed import clip_images, clip_texts, dino_images
 from abu.baselines.features import Features, Sketch, feature_task
 from abu.core.attribution import Attribution, shards
 from abu.data.images import Images
 from abu.data.pictures import read_image
 from abu.data.rows import Parts, column
 from abu.diffusion.device import find_device
+from abu.diffusion.embed import clip_images, clip_texts, dino_images
 from abu.diffusion.sample import sample
 
 GRADIENTS = {"loss gradients": "loss", "square gradients": "square", "mean gradients": "mean"}

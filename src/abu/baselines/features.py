@@ -3,6 +3,7 @@ similarity."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +15,7 @@ from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.losses import check_timesteps, target
 from abu.diffusion.noise import normals, stream
 
-FUNCTIONS: dict[
-    str, Callable[[Tensor, Tensor], Tensor]
-] = {  # of the network's output and its target, [T, c, h, w]
+FUNCTIONS: dict[str, Callable] = {  # of the network's output and its target, [T, c, h, w]
     "loss": lambda output, wanted: (output - wanted).square().mean(),
     "square": lambda output, wanted: output.square().mean(),
     "mean": lambda output, wanted: output.mean(),
@@ -32,18 +31,15 @@ class Sketch:
     weight's draw is named (seed, "sketch", weight).
     """
 
-    def __init__(
-        self, sizes: dict[str, int], dimension: int, seed: int, device: str | torch.device = "cpu"
-    ):
+    def __init__(self, sizes: dict[str, int], dimension: int, seed: int, device: Any = "cpu"):
         check_counts(dimension=dimension)
         self.dimension = dimension
         self.places, self.signs = {}, {}
         for name, size in sizes.items():
             draw = stream(seed, "sketch", name)
             self.places[name] = torch.from_numpy(draw.integers(dimension, size=size)).to(device)
-            self.signs[name] = torch.from_numpy(draw.integers(2, size=size) * 2 - 1).to(
-                device, torch.int8
-            )
+            signs = torch.from_numpy(draw.integers(2, size=size) * 2 - 1)
+            self.signs[name] = signs.to(device, torch.int8)
 
     def __call__(self, gradient: dict[str, Tensor]) -> Tensor:
         """Sketch of one gradient, float32 [dimension]."""

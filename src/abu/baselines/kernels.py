@@ -26,12 +26,9 @@ def kernel(pair: Pair, ridge: float, projection: int) -> tuple[Tensor, Tensor]:
     if len(lengths) <= projection:
         x = torch.cat(list(walk()))
         gram = x @ x.T
-        solved = torch.linalg.solve(
-            gram + lam * torch.eye(len(x), dtype=x.dtype), gram
-        )  # (K + lambda)^-1 K
-        return torch.linalg.solve(
-            gram + lam * torch.eye(len(x), dtype=x.dtype), x @ q.T
-        ).T, solved.diagonal()
+        damped = gram + lam * torch.eye(len(x), dtype=x.dtype)
+        leverage = torch.linalg.solve(damped, gram).diagonal()  # of (K + lambda)^-1 K
+        return torch.linalg.solve(damped, x @ q.T).T, leverage
     square = lam * torch.eye(projection, dtype=q.dtype)
     for part in walk():
         square.addmm_(part.T, part)

@@ -6,10 +6,9 @@ import numpy as np
 
 from abu.baselines.kernels import das, trak
 from abu.baselines.similarity import chance, cosine, distance, dot
+from abu.data.checks import check_finite
 
-METHODS: dict[
-    str, tuple[Callable, tuple[str, ...], tuple[str, ...]]
-] = {  # function, evidence, options
+METHODS: dict[str, tuple[Callable, tuple, tuple]] = {  # function, evidence, options
     "random": (chance, ("names", "ids", "seed"), ()),
     "pixel": (distance, ("pixels",), ()),
     "latent": (distance, ("latents",), ()),
@@ -37,11 +36,7 @@ def scores(method: str, evidence: Callable[[str], object], options: dict) -> np.
     function, needs, wanted = METHODS[method]
     if lacking := [name for name in wanted if name not in options]:
         raise KeyError(f"method {method!r} needs the options {lacking}")
-    values = function(
-        *(evidence(name) for name in needs), **{name: options[name] for name in wanted}
-    ).numpy()
-    if not np.isfinite(values).all():
-        raise FloatingPointError(
-            f"{(~np.isfinite(values)).sum()} of {values.size} scores of {method!r} are not finite"
-        )
-    return values
+    chosen = {name: options[name] for name in wanted}
+    values = function(*(evidence(name) for name in needs), **chosen)
+    check_finite(f"scores of {method!r}", values)
+    return values.numpy()

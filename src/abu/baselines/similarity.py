@@ -35,7 +35,5 @@ def dot(pair: Pair) -> Tensor:
 
 def chance(names: list[str], ids: list[int], seed: int) -> Tensor:
     """Uniform draws, each named (seed, "random", query, image id)."""
-    return torch.tensor(
-        [[stream(seed, "random", name, id).random() for id in ids] for name in names],
-        dtype=torch.float64,
-    )
+    draw = lambda name, id: stream(seed, "random", name, id).random()
+    return torch.tensor([[draw(name, id) for id in ids] for name in names], dtype=torch.float64)

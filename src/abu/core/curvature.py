@@ -31,17 +31,15 @@ def precondition(kind: str, gradient: Tensors, cached: Tensors, damping: float) 
         return gradient
     if not damping >= 0:
         raise ValueError(f"damping is {damping}; expected 0 or more")
-    return {"diagonal": diagonal_direction, "ekfac": ekfac_direction}[kind](
-        gradient, cached, damping
-    )
+    apply = diagonal_direction if kind == "diagonal" else ekfac_direction
+    return apply(gradient, cached, damping)
 
 
 def fetch(cached: Tensors, names: Iterable[str], kind: str) -> list[Tensor]:
     """Entries of ``cached``; raises KeyError that says which curvature was not cached."""
     if lacking := [name for name in names if name not in cached]:
-        raise KeyError(
-            f"the cache has no {kind} curvature for {lacking[0]}: cache it with curvature: {kind}"
-        )
+        found = f"the cache has no {kind} curvature for {lacking[0]}"
+        raise KeyError(f"{found}: cache it with curvature: {kind}")
     return [cached[name] for name in names]
 
 
@@ -63,14 +61,12 @@ def ekfac_direction(gradient: Tensors, cached: Tensors, damping: float) -> Tenso
     layer (arXiv 2511.10721)."""
     directions = {}
     for name, g in gradient.items():
-        left, right, values = fetch(
-            cached, [f"{name}.{part}" for part in ("outputs", "inputs", "values")], "ekfac"
-        )
+        parts = [f"{name}.{part}" for part in ("outputs", "inputs", "values")]
+        left, right, values = fetch(cached, parts, "ekfac")
         ridge = damping * values.mean()
         check_positive([values], ridge)
-        directions[name] = (
-            left @ ((left.mT @ g.to(left) @ right) / (values + ridge)) @ right.mT
-        ).to(g.dtype)
+        solved = (left.mT @ g.to(left) @ right) / (values + ridge)
+        directions[name] = (left @ solved @ right.mT).to(g.dtype)
     return directions
 
 

@@ -3,7 +3,6 @@ gradient."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from abu.core.curvature import squares, summed
 from abu.core.taps import Taps
 from abu.data.checks import check_counts, check_finite
 from abu.data.images import Images
-from abu.data.readers import Tensors, named, read_tensors
+from abu.data.readers import Tensors
 from abu.diffusion.attention import share_text
 from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.losses import check_timesteps, denoising_loss
@@ -96,16 +95,3 @@ def query_gradient(
     for name, gradient in zip(denoiser.weights, total):
         check_finite(f"query gradient of {name}", gradient)
     return loss.item(), dict(zip(denoiser.weights, total))
-
-
-def load_fisher(path: Path, shapes: dict[str, tuple[int, ...]]) -> Tensors:
-    """Diagonal Fisher information of the attributed weights, float64: means of squared gradients,
-    by name (other weights' may stand beside them) or in the order of ``shapes``.
-
-    Raises ValueError for a negative value, and as ``abu.data.readers.named``.
-    """
-    fisher = {n: value.double() for n, value in named(path, read_tensors(path), shapes).items()}
-    if negative := [name for name, value in fisher.items() if value.min() < 0]:
-        expected = "expected means of squared gradients"
-        raise ValueError(f"{path}: {negative[0]} has negative values; {expected}")
-    return fisher

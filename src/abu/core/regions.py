@@ -17,18 +17,15 @@ def box(edges: Sequence[float], grid: tuple[int, int]) -> Tensor:
     ValueError for a box that is empty or leaves the picture.
     """
     if len(edges) != 4 or not (0 <= edges[0] < edges[2] <= 1 and 0 <= edges[1] < edges[3] <= 1):
-        raise ValueError(
-            f"box is {list(edges)}; expected [left, top, right, bottom] within 0..1, left < right "
-            "and top < bottom"
-        )
+        expected = "[left, top, right, bottom] within 0..1, left < right and top < bottom"
+        raise ValueError(f"box is {list(edges)}; expected {expected}")
 
     def covered(first: float, last: float, n: int) -> Tensor:
         place = torch.arange(n)
         return ((place + 1).clamp(max=last * n) - place.clamp(min=first * n)).clamp(min=0)
 
-    return torch.outer(
-        covered(edges[1], edges[3], grid[0]), covered(edges[0], edges[2], grid[1])
-    ).float()
+    rows, columns = covered(edges[1], edges[3], grid[0]), covered(edges[0], edges[2], grid[1])
+    return torch.outer(rows, columns).float()
 
 
 def mask(path: Path, grid: tuple[int, int]) -> Tensor:
@@ -43,9 +40,8 @@ def mask(path: Path, grid: tuple[int, int]) -> Tensor:
         raise
     except OSError as error:
         raise ValueError(f"{path} is not a readable mask: {error}") from error
-    weights = torch.from_numpy(
-        np.asarray(grey.convert("F").resize(grid[::-1], Image.Resampling.BOX), np.float32) / 255
-    )
+    small = grey.convert("F").resize(grid[::-1], Image.Resampling.BOX)
+    weights = torch.from_numpy(np.asarray(small, np.float32) / 255)
     if not weights.any():
         raise ValueError(f"{path} is all black: the region is empty")
     return weights
@@ -56,9 +52,7 @@ def read_region(value: Sequence[float] | str, grid: tuple[int, int]) -> Tensor:
     return mask(Path(value), grid) if isinstance(value, str) else box(value, grid)
 
 
-def regions_of(
-    values: dict, names: Sequence[str], grid: tuple[int, int]
-) -> tuple[Tensor | None, ...]:
+def regions_of(values: dict, names: Sequence[str], grid: tuple[int, int]) -> tuple:
     """Region of each query by its name, None where ``values`` has none; raises KeyError for a name
     that no query has."""
     if unknown := set(values) - set(names):

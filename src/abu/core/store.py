@@ -46,20 +46,15 @@ class Basis:
         ones is that of the weights."""
         parts = []
         for name, place in self.places.items():
-            left, right = (
-                self.vectors[f"{name}.{part}"].float().to(gradients[name].device)
-                for part in ("outputs", "inputs")
-            )
-            parts.append((left.T @ gradients[name].float() @ right).flatten(1)[:, place])
+            g = gradients[name].float()
+            left, right = (self.vectors[f"{name}.{side}"].to(g) for side in ("outputs", "inputs"))
+            parts.append((left.T @ g @ right).flatten(1)[:, place])
         return torch.cat(parts, 1).cpu() * self.scale
 
     def tapped(self, taps: Taps) -> Tensor:
         """Scaled coordinates [B, p] of per-example gradients, on their device."""
-        parts = [
-            rotated(taps, name, self.vectors).flatten(1)[:, place]
-            for name, place in self.places.items()
-        ]
-        coordinates = torch.cat(parts, 1)
+        of = lambda name, place: rotated(taps, name, self.vectors).flatten(1)[:, place]
+        coordinates = torch.cat([of(*place) for place in self.places.items()], 1)
         return coordinates / self.scale.to(coordinates.device)
 
 

@@ -34,27 +34,21 @@ class Taps:
 
     def __init__(self, model: nn.Module, names: Sequence[str]):
         self.names = list(names)
-        self.layers = {
-            layer: model.get_submodule(layer)
-            for layer in dict.fromkeys(split(name)[0] for name in names)
-        }
-        grouped = lambda layer: (
-            isinstance(layer, nn.Conv2d) and (layer.groups > 1 or layer.padding_mode != "zeros")
-        )
+        layers = dict.fromkeys(split(name)[0] for name in names)
+        self.layers = {layer: model.get_submodule(layer) for layer in layers}
         for name, layer in self.layers.items():
-            if not isinstance(
-                layer, nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm
-            ) or grouped(layer):
-                raise TypeError(
-                    f"per-example gradients of {type(layer).__name__} are not known ({name})"
-                )
+            known = isinstance(layer, nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm)
+            if isinstance(layer, nn.Conv2d):
+                known = layer.groups == 1 and layer.padding_mode == "zeros"
+            if not known:
+                kind = type(layer).__name__
+                raise TypeError(f"per-example gradients of {kind} are not known ({name})")
 
     def __enter__(self):
         self.x, self.y = {}, {}
         hook = lambda name: lambda layer, inputs, output: self.record(name, inputs[0], output)
-        self.handles = [
-            layer.register_forward_hook(hook(name)) for name, layer in self.layers.items()
-        ]
+        named = self.layers.items()
+        self.handles = [layer.register_forward_hook(hook(name)) for name, layer in named]
         self.eager = torch.compiler.set_stance("force_eager")
         self.eager.__enter__()
         return self
@@ -66,25 +60,18 @@ class Taps:
 
     def record(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         if name in self.y:
-            raise RuntimeError(
-                f"{name} was called twice: its per-example gradients would be those of the last "
-                "call"
-            )
+            lost = "its per-example gradients would be those of the last call"
+            raise RuntimeError(f"{name} was called twice: {lost}")
         self.x[name], self.y[name] = full(x.detach()), y if y.requires_grad else y.requires_grad_()
         return y
 
-    def backward(
-        self, outputs: Tensor, cotangents: Tensor | None = None, retain: bool = False
-    ) -> None:
+    def backward(self, outputs: Tensor, cotangents: Tensor | None = None, retain: bool = False):
         """Gradients of ``sum(outputs * cotangents)`` (None: a scalar) at every tapped layer;
         ``retain`` as in autograd."""
-        dy = torch.autograd.grad(
-            outputs, list(self.y.values()), cotangents, retain_graph=retain, allow_unused=True
-        )
-        self.dy = {
-            name: torch.zeros_like(y) if d is None else full(d)
-            for (name, y), d in zip(self.y.items(), dy)
-        }
+        options = {"retain_graph": retain, "allow_unused": True}
+        dy = torch.autograd.grad(outputs, list(self.y.values()), cotangents, **options)
+        of = lambda y, d: torch.zeros_like(y) if d is None else full(d)
+        self.dy = {name: of(y, d) for (name, y), d in zip(self.y.items(), dy)}
 
     def tokens(self, name: str) -> tuple[Tensor, Tensor]:
         """Inputs [B, S, I] and output gradients [B, S, O] of a Linear layer's weight, whose

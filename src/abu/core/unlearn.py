@@ -102,9 +102,8 @@ def score(before: Tensor, after: Tensor, flips: str = "max") -> Tensor:
     ablation).
     """
     if before.shape != after.shape:
-        raise ValueError(
-            f"loss tables differ in shape: {tuple(before.shape)} and {tuple(after.shape)}"
-        )
+        shapes = f"{tuple(before.shape)} and {tuple(after.shape)}"
+        raise ValueError(f"loss tables differ in shape: {shapes}")
     return over_flips((after - before).double().mean((2, 3)), flips)
 
 

@@ -1,5 +1,5 @@
-"""Latents and token states that authors released of images encoded elsewhere, checked and put in
-order; nothing but numbers is read."""
+"""Latents, token states and Fisher information that authors released, checked and put in order;
+nothing but numbers is read."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from abu.data.captions import Captioned
-from abu.data.readers import read_array
+from abu.data.readers import Tensors, named, read_array, read_tensors
 
 
 def encoded(latents: Path, texts: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,3 +68,16 @@ def released(
             "the annotations"
         )
     return x, states, records
+
+
+def load_fisher(path: Path, shapes: dict[str, tuple[int, ...]]) -> Tensors:
+    """Diagonal Fisher information of the attributed weights, float64: means of squared gradients,
+    by name (other weights' may stand beside them) or in the order of ``shapes``.
+
+    Raises ValueError for a negative value, and as ``abu.data.readers.named``.
+    """
+    fisher = {n: value.double() for n, value in named(path, read_tensors(path), shapes).items()}
+    if negative := [name for name, value in fisher.items() if value.min() < 0]:
+        expected = "expected means of squared gradients"
+        raise ValueError(f"{path}: {negative[0]} has negative values; {expected}")
+    return fisher

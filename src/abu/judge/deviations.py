@@ -6,11 +6,8 @@ import pandas as pd
 
 from abu.judge.intervals import paired, standard_error
 
-MEASURES = (
-    "loss",
-    "mse",
-    "clip",
-)  # of a query under a model; clip is a similarity, so removal lowers it
+# of a query under a model; clip is a similarity, so removal lowers it
+MEASURES = ("loss", "mse", "clip")
 
 
 def deviations(
@@ -75,9 +72,7 @@ def signal_to_noise(right: np.ndarray, random: np.ndarray) -> np.ndarray:
     the mean variance).
     """
     if len(random) < 2:
-        raise ValueError(
-            f"{len(random)} random removal has no standard deviation; expected at least 2"
-        )
+        raise ValueError(f"{len(random)} random removals have no deviation; expected at least 2")
     variance = random.var(0, ddof=1)
     deviation = np.sqrt(variance if len(random) >= 10 else variance.mean())
     return (right - random.mean(0)) / deviation

@@ -16,14 +16,9 @@ def interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[fl
     [Q]."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float(np.mean(values)), float(np.mean(values))
+    options: dict = {"confidence_level": level, "method": "percentile"}
     draw = stream(seed, "bootstrap")
-    resampled = bootstrap(
-        (np.asarray(values),),
-        np.mean,
-        confidence_level=level,
-        method="percentile",
-        random_state=draw,
-    )
+    resampled = bootstrap((np.asarray(values),), np.mean, random_state=draw, **options)
     return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 

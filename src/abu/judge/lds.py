@@ -15,9 +15,7 @@ def lds(scores: np.ndarray, subsets: np.ndarray, losses: np.ndarray) -> np.ndarr
     scores 0.
     """
     if len(subsets) < 3:
-        raise ValueError(
-            f"{len(subsets)} subsets are too few for a rank correlation; expected at least 3"
-        )
+        raise ValueError(f"{len(subsets)} subsets have no rank correlation; expected at least 3")
     for name, values in {"scores": scores, "losses": losses}.items():
         if bad := int((~np.isfinite(values)).sum()):
             raise FloatingPointError(f"{bad} of {np.size(values)} {name} are not finite")
@@ -29,9 +27,5 @@ def correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Spearman correlation of each row of [Q, M] with the same row of the other; 0 where a row
     never varies."""
     flat = lambda row: np.ptp(row) == 0
-    return np.array(
-        [
-            0.0 if flat(a) or flat(b) else spearmanr(a, b).statistic
-            for a, b in zip(left, right, strict=True)
-        ]
-    )
+    correlation = lambda a, b: 0.0 if flat(a) or flat(b) else spearmanr(a, b).statistic
+    return np.array([correlation(a, b) for a, b in zip(left, right, strict=True)])

@@ -11,10 +11,8 @@ def rank(scores: np.ndarray) -> np.ndarray:
     Raises FloatingPointError for a score that is not finite.
     """
     scores = np.asarray(scores)
-    if not np.isfinite(scores).all():
-        raise FloatingPointError(
-            f"{(~np.isfinite(scores)).sum()} of {scores.size} scores are not finite"
-        )
+    if bad := int((~np.isfinite(scores)).sum()):
+        raise FloatingPointError(f"{bad} of {scores.size} scores are not finite")
     return np.argsort(-scores, axis=-1, kind="stable")
 
 
@@ -39,12 +37,6 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
     return float(average_precision_score(relevant, scores))
 
 
-def overlap(left: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
-    """Share of the top ``k`` of each row of ``right`` [Q, N] that is among the top ``k`` of the
-    same row of ``left``, [Q]."""
-    return found_among(left, right, k, k)
-
-
 def found_among(scores: np.ndarray, wanted: np.ndarray, candidates: int, k: int) -> np.ndarray:
     """Share of the top ``k`` by ``wanted`` [Q, N] that stands among the first ``candidates`` by
     ``scores`` [Q, N]: [Q]."""
@@ -59,10 +51,8 @@ def choice(scores: np.ndarray, boxed: np.ndarray, other: np.ndarray) -> float:
     ``scores``: [N]; ``boxed``, ``other``: bool [N]. Raises ValueError where one of them is empty or
     they share an image.
     """
-    if not np.any(boxed) or not np.any(other) or np.any(boxed & other):
-        raise ValueError(
-            f"{int(np.sum(boxed))} images of the boxed part, {int(np.sum(other))} of the other, "
-            f"{int(np.sum(boxed & other))} of both"
-        )
+    counts = [int(np.sum(images)) for images in (boxed, other, boxed & other)]
+    if not counts[0] or not counts[1] or counts[2]:
+        raise ValueError("{} images of the boxed part, {} of the other, {} of both".format(*counts))
     place = np.argsort(rank(scores))
     return float((place[boxed][:, None] < place[other][None]).mean())

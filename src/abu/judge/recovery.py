@@ -24,29 +24,22 @@ def measure(
     rows, ranks = [], []
     for part in scores:
         wide = part.pivot(index=["method", "query"], columns="image_id", values="score")
-        if wide.isna().any(axis=None):
-            raise ValueError(
-                f"{int(wide.isna().any(axis=1).sum())} of {len(wide)} rankings lack images; "
-                f"expected all of {wide.shape[1]}"
-            )
+        if bad := int(wide.isna().any(axis=1).sum()):
+            found = f"{bad} of {len(wide)} rankings lack images"
+            raise ValueError(f"{found}; expected all of {wide.shape[1]}")
         if lacking := set(exemplars) - set(wide.columns):
             raise ValueError(f"exemplars {sorted(lacking)[:5]} were not scored")
         relevant = wide.columns.isin(exemplars)
         for (method, query), values in zip(wide.index, wide.to_numpy()):
-            measures = {
-                "precision": average_precision(values, relevant),
-                "recall": recall(values, relevant, k),
-            }
-            rows.append({"method": method, "query": query, **measures, "images": len(values)})
+            measures = average_precision(values, relevant), recall(values, relevant, k)
+            rows.append((method, query, *measures, len(values)))
             ranks.append(np.flatnonzero(relevant[rank(values)]) + 1)
-    table = pd.DataFrame(rows)
-    if differing := set(table.images) - {len(relevant)}:
-        raise ValueError(
-            f"methods rank {sorted({*differing, len(relevant)})} images; expected all the same"
-        )
-    chance = table.drop_duplicates("query").assign(
-        method="chance", precision=relevant.mean(), recall=chance_recall(len(relevant), k)
-    )
+    columns = ["method", "query", "precision", "recall", "images"]
+    table = pd.DataFrame(rows, columns=columns)
+    if len(sizes := {*table.images, len(relevant)}) > 1:
+        raise ValueError(f"methods rank {sorted(sizes)} images; expected all the same")
+    expected = {"precision": relevant.mean(), "recall": chance_recall(len(relevant), k)}
+    chance = table.drop_duplicates("query").assign(method="chance", **expected)
     return pd.concat([table, chance], ignore_index=True), np.array(ranks)
 
 
@@ -73,13 +66,10 @@ def summarize(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and scores, [Q, top] each, of the images that stand first for each of the queries in the
     scores of one method."""
-    first = (
-        scores[scores["query"].isin(queries)]
-        .sort_values("score", ascending=False, kind="stable")
-        .groupby("query")
-        .head(top)
+    ranked = scores[scores["query"].isin(queries)].sort_values(
+        "score", ascending=False, kind="stable"
     )
-    by_query = {query: part for query, part in first.groupby("query")}
+    by_query = {query: part.head(top) for query, part in ranked.groupby("query")}
     stacked = lambda column: np.stack([by_query[query][column].to_numpy() for query in queries])
     return stacked("image_id"), stacked("score")
 

@@ -60,14 +60,11 @@ def leave_k_out(
     removals = []
     for s, k, (group, rows) in product(seeds, ks, groups.items()):
         tops = {method: top_of_all(values[list(rows)], ids, k) for method, values in scores.items()}
-        size = len(next(iter(tops.values())))
-        chosen = [
-            random_removal(ids, size, seed, "removal", group, k, draw) for draw in range(draws)
-        ]
         removals += [Removal(method, k, 0, s, removed, group) for method, removed in tops.items()]
-        removals += [
-            Removal("random", k, draw, s, removed, group) for draw, removed in enumerate(chosen)
-        ]
+        for draw in range(draws):
+            size, key = len(next(iter(tops.values()))), (seed, "removal", group, k, draw)
+            removed = random_removal(ids, size, *key)
+            removals.append(Removal("random", k, draw, s, removed, group))
     return removals
 
 
@@ -86,10 +83,8 @@ def each_alone(
     ``numbers``: of the queries, [Q]; a removal's group names its query.
     """
     rows = np.linspace(0, len(numbers) - 1, count).round().astype(int)
-    return [
-        Removal(method, k, 0, seed, top_of_all(scores[[q]], ids, k), f"query {numbers[q]}")
-        for q in rows
-    ]
+    top = lambda q: top_of_all(scores[[q]], ids, k)
+    return [Removal(method, k, 0, seed, top(q), f"query {numbers[q]}") for q in rows]
 
 
 def right_sets(ids: Sequence[int], right: np.ndarray, draws: int, seed: int) -> list[Removal]:
@@ -97,9 +92,8 @@ def right_sets(ids: Sequence[int], right: np.ndarray, draws: int, seed: int) -> 
     as large."""
     removed = tuple(id for id, out in zip(ids, right, strict=True) if out)
     chosen = [random_removal(ids, len(removed), seed, "signal", draw) for draw in range(draws)]
-    return [Removal("right", 0, 0, seed, removed)] + [
-        Removal("random", 0, d, seed, r) for d, r in enumerate(chosen)
-    ]
+    random = [Removal("random", 0, draw, seed, gone) for draw, gone in enumerate(chosen)]
+    return [Removal("right", 0, 0, seed, removed), *random]
 
 
 def random_halves(ids: Sequence[int], count: int, seeds: Sequence[int], seed: int) -> list[Removal]:

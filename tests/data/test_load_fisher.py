@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import save_tensors, tiny_unet
 
-from abu.core.fisher import load_fisher
+from abu.data.released import load_fisher
 from abu.diffusion.noise import normal
 from abu.diffusion.unet import select_weights
 

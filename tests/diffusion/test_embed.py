@@ -7,9 +7,9 @@ from helpers import ROOT
 from torch.nn.functional import normalize
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
-from abu.baselines.embed import clip_images, clip_texts, dino_images
 from abu.data.captions import Captioned, load_captions
 from abu.data.pictures import read_image
+from abu.diffusion.embed import clip_images, clip_texts, dino_images
 
 CLIP = ROOT / "data/components/clip"
 
