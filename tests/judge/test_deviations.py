@@ -39,5 +39,5 @@ def test_signal_is_counted_in_deviations_of_random_removals() -> None:
     few = random[:3]
     expected = (0.2 - few.mean(0)) / np.sqrt(few.var(0, ddof=1).mean())
     assert signal_to_noise(np.full(3, 0.2), few) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="1 random removal has no"):
+    with pytest.raises(ValueError, match="1 random removals have no"):
         signal_to_noise(np.zeros(3), random[:1])
