@@ -20,6 +20,6 @@ def test_registry_asks_for_what_it_needs_and_names_what_is_missing() -> None:
         scores("trak", evidence, {"ridge": 1.0})
     with pytest.raises(KeyError, match="unknown method 'tracks'"):
         scores("tracks", evidence, {})
-    with pytest.raises(FloatingPointError, match="of 'pixel' are not finite"):
+    with pytest.raises(FloatingPointError, match="scores of 'pixel': 6 of 6 values"):
         scores("pixel", lambda name: (pair[0] * float("nan"), pair[1]), {})
     assert all(function.__doc__ for function, *_ in METHODS.values())
