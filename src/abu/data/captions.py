@@ -64,9 +64,13 @@ def load_captions(
         raise FileNotFoundError(
             f"{images} lacks {len(missing)} images of {annotations}: {missing[:5]}"
         )
-    fields = lambda record: {k: v for k, v in record.items() if k not in ("id", "file_name")}
     return [
-        Captioned(id, images / file, tuple(captions), fields(record))
+        Captioned(
+            id,
+            images / file,
+            tuple(captions),
+            {k: v for k, v in record.items() if (k, v) not in (("id", id), ("file_name", file))},
+        )
         for id, file, captions, record in rows
     ]
 
