@@ -163,6 +163,16 @@ def test_images_without_a_caption_are_refused_or_dropped(tmp_path, capsys) -> No
         coco(tmp_path, uncaptioned="keep")
 
 
+def test_the_first_captions_of_each_are_taken_and_the_others_counted(tmp_path, capsys) -> None:
+    assert [r.captions for r in coco(tmp_path, captions=1)] == [("c1",), ("c0",)]
+    said = "1 captions are left out: of an image those after the first 1"
+    assert said in capsys.readouterr().out
+    assert [r.captions for r in coco(tmp_path, captions=2)] == [("c1",), ("c0", "c2")]
+    assert not capsys.readouterr().out
+    with pytest.raises(ValueError, match="captions is 0; expected 1 or more"):
+        coco(tmp_path, captions=0)
+
+
 def test_ids_of_exemplars_are_names_within_their_file(tmp_path) -> None:
     sources = []
     for name in ("one", "two"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abu.data.annotations import read_annotations
+from abu.data.checks import check_counts
 from abu.data.manifest import fingerprint
 
 
@@ -32,15 +33,19 @@ def load_captions(
     images: Path,
     keep: dict[str, list] | None = None,
     uncaptioned: str = "refuse",
+    captions: int | None = None,
 ) -> list[Captioned]:
     """Records of an annotations file (``abu.data.annotations``) in the order of its images.
 
     ``keep`` maps a field to its allowed values, e.g. ``{"group": ["smileys-emotion"]}``.
-    ``uncaptioned``: ``refuse`` images without a caption, or ``drop`` them and say how many. Raises
-    ValueError for a file of another form, a caption that is no text, duplicate ids, an image
-    without a caption, or an empty selection; FileNotFoundError for a missing image.
+    ``uncaptioned``: ``refuse`` images without a caption, or ``drop`` them and say how many.
+    ``captions``: the first so many of an image, and how many are left out is said; None: all.
+    Raises ValueError for a file of another form, a caption that is no text, duplicate ids, an image
+    without a caption, an empty selection, or no caption asked for; FileNotFoundError for a missing
+    image.
     """
     check_lists(keep or {})
+    check_counts(**({} if captions is None else {"captions": captions}))
     if uncaptioned not in ("refuse", "drop"):
         raise ValueError(f"uncaptioned is {uncaptioned!r}; expected refuse or drop")
     rows = read_annotations(annotations)
@@ -53,7 +58,7 @@ def load_captions(
     ]
     if not rows:
         raise ValueError(f"{annotations} has no image where {keep}")
-    if bare := [id for id, _, captions, _ in rows if not captions]:
+    if bare := [id for id, _, texts, _ in rows if not texts]:
         if uncaptioned == "refuse" or len(bare) == len(rows):
             raise ValueError(
                 f"{annotations} has no caption for images {bare[:5]}, {len(bare)} of {len(rows)}"
@@ -64,14 +69,16 @@ def load_captions(
         raise FileNotFoundError(
             f"{images} lacks {len(missing)} images of {annotations}: {missing[:5]}"
         )
+    if captions and (more := sum(len(texts[captions:]) for _, _, texts, _ in rows)):
+        print(f"{more} captions are left out: of an image those after the first {captions}")
     return [
         Captioned(
             id,
             images / file,
-            tuple(captions),
+            tuple(texts[:captions]),
             {k: v for k, v in record.items() if (k, v) not in (("id", id), ("file_name", file))},
         )
-        for id, file, captions, record in rows
+        for id, file, texts, record in rows
     ]
 
 
