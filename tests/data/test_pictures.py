@@ -183,6 +183,16 @@ def test_pixels_without_an_agreed_white_are_refused(tmp_path, name, image, error
         as_seen(save(tmp_path / name, image))
 
 
+def test_twelve_bits_are_refused(tmp_path) -> None:
+    path = save(tmp_path / "a.tif", array([[0, 4095]] * 8, np.uint16))
+    content = bytearray(path.read_bytes())
+    bits = content.find(struct.pack("<HHI", 258, 3, 1)) + 8  # the value of BitsPerSample
+    content[bits : bits + 2] = struct.pack("<H", 12)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="a.tif is not a readable image: .*I;12.*expected 8 or 16"):
+        as_seen(path)
+
+
 def spoilt(folder: Path) -> dict[str, str]:
     """Files that cannot be read, and what is said of them."""
     whole = save(folder / "torn.png", Image.effect_noise((64, 64), 90).convert("RGB"))
