@@ -186,7 +186,11 @@ def test_ids_of_exemplars_are_names_within_their_file(tmp_path) -> None:
     assert len({r.id for r in every} | {3}) == 5 and every[0] == first
     assert [r.path.parent.name for r in every] == ["one", "one", "two", "two"]
     assert every[2:] != load_exemplars(sources[1:], {}, "<new1>")
-    assert load_exemplars(sources, {}, "<new1>", taken=[3]) == every, "a name is a name"
+    content = coco_content()
+    content["images"][1]["kind"] = "c"
+    sources[1][0].write_text(json.dumps(content))
+    [other] = load_exemplars(sources, {"kind": ["c"]}, "<new1>", taken=[3])
+    assert other.id == every[3].id, "in every model the same"
 
 
 def test_a_picture_that_was_trained_on_is_known_by_its_file(tmp_path) -> None:

@@ -92,9 +92,9 @@ def load_exemplars(
     which ``keep`` holds, each with ``train_prompt`` for a caption, in which ``{field}`` stands
     for a field of its record.
 
-    Ids are names within their file: one that is ``taken``, or that an exemplar of another file has,
-    gives way to a number made of the file's name and the id. Raises ValueError where none is left,
-    a file's ids come twice or a field is unknown; and as ``load_captions``.
+    Ids are names within their file: one that is ``taken``, or that an earlier file has too, gives
+    way to a number made of the file's path and the id, the same in every model. Raises ValueError
+    where none is left, a file's ids come twice or a field is unknown; and as ``load_captions``.
     """
     check_lists(keep)
     every = [
@@ -122,11 +122,10 @@ def load_exemplars(
         key for key, n in Counter((s, r.id) for s, r in every).items() if n > 1 and key in chosen
     ]:
         raise ValueError(f"exemplars have duplicate ids: {[id for _, id in repeated[:5]]}")
-    taken = set(taken)
+    taken, first = set(taken), {record.id: source for source, record in reversed(every)}
     for (source, id), record in chosen.items():
-        if id in taken:
+        if id in taken or first[id] != source:
             chosen[source, id] = replace(record, id=int(fingerprint(source, id)[:12], 16))
-        taken.add(id)
     try:
         return [replace(r, captions=(train_prompt.format(**r.fields),)) for r in chosen.values()]
     except KeyError as error:
