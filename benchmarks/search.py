@@ -99,13 +99,14 @@ def customized(name: str, options: dict) -> tuple[Attribution, np.ndarray, Seen,
         **options["sampler"],
     )
     sources = [[Path(options["root"], part) for part in source] for source in options["sources"]]
-    records = load_exemplars(sources, keep, prompt)
+    records = load_exemplars(sources, keep, prompt, system.images.ids)
     components = add_token(system.components, TOKEN, class_vector(system.components, word))
     numbers = list(range(options["prior"]))
     words = [word] * len(numbers)
     prior = draw(system.components, words, [(0, "prior", name, i) for i in numbers])
     with tempfile.TemporaryDirectory() as folder:
-        prepare(records, components, Path(folder), system.side, "float16")
+        given = {"side": system.side, "background": system.background}
+        prepare(records, components, Path(folder), token_states="float16", **given)
         latents = Prepared(Path(folder)).latents[:, 0]
     ids, captions = [record.id for record in records], [prompt] * len(records)
     lessons = [Lessons(latents, captions, ids, "customize")]

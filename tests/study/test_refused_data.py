@@ -65,6 +65,22 @@ ANNOTATIONS = {
         coco(lambda c, f: c["annotations"].pop(1)),
         r"no caption for images \[3\]",
     ),
+    "a caption that is null": (
+        coco(lambda c, f: c["annotations"][1].update(caption=None)),
+        "coco.json: annotation 1 of image 3 has the caption None; expected a text",
+    ),
+    "a caption that is a number": (
+        coco(lambda c, f: c["annotations"][1].update(caption=7)),
+        "annotation 1 of image 3 has the caption 7; expected a text",
+    ),
+    "another way with images without captions": (
+        asked("prepare", uncaptioned="skip"),
+        "uncaptioned is 'skip'; expected refuse or drop",
+    ),
+    "shards": (
+        asked("prepare", annotations="00000.tar"),
+        "00000.tar is packed, as WebDataset's shards are; unpack it",
+    ),
     "nothing selected": (keep(["z"]), "has no image where .'kind': .'z'."),
     "a text in place of a list": (keep("abc"), "keep has {'kind': 'abc'}; expected a list"),
     "a missing picture": (
@@ -74,6 +90,14 @@ ANNOTATIONS = {
     ),
     "a torn picture": (picture(torn), "1.png is not a readable image: .*truncated"),
     "a picture that is none": (picture(text("x")), "1.png is not a readable image"),
+    "every picture spoilt": (
+        coco(lambda c, f: [text("x")(path) for path in f.iterdir()] and None),
+        "2 of 2 pictures cannot be read:\n.*3.png is not a readable.*\n.*1.png is not a readable",
+    ),
+    "a background that is no colour": (
+        asked("prepare", background="whit"),
+        "background is 'whit'; expected a colour",
+    ),
     "a side of 0": (asked("prepare", side=0), "side is 0; expected 1 pixel or more"),
     "a side that the autoencoder does not divide": (
         asked("prepare", side=66),

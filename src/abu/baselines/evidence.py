@@ -33,6 +33,7 @@ class Seen:
     pictures: Tensor
     clip: str
     dino: str | None = None
+    background: str = "white"  # of transparent pictures
 
 
 @dataclass
@@ -85,7 +86,9 @@ class Evidence:
 
     def pixels(self) -> Parts:
         files, side = self.seen.files, self.seen.pictures.shape[-1]
-        read = lambda file: torch.from_numpy(read_image(Path(file), side)) / 2 + 0.5
+        read = lambda file: (
+            torch.from_numpy(read_image(Path(file), side, self.seen.background)) / 2 + 0.5
+        )
         make = lambda first, last: torch.stack([read(file) for file in files[first:last]])
         return Parts(make, len(files))
 

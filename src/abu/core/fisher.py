@@ -10,7 +10,7 @@ from torch import Tensor
 from abu.core.curvature import squares, summed
 from abu.core.taps import Taps
 from abu.data.checks import check_counts, check_finite
-from abu.data.images import Images
+from abu.data.images import Images, captions_of
 from abu.data.readers import Tensors
 from abu.diffusion.attention import share_text
 from abu.diffusion.denoiser import Denoiser
@@ -51,9 +51,12 @@ def draw_batch(scheduler, images: Images, rows: Sequence[tuple[int, int]], seed:
     """Named draws of ``rows`` (image number, draw): x0, eps, t, text."""
     streams = [stream(seed, "fisher", images.ids[i], k) for i, k in rows]
     t = torch.tensor([int(s.integers(scheduler.config.num_train_timesteps)) for s in streams])
-    flips, captions = images.latents.shape[1], images.texts.shape[1]
+    flips = images.latents.shape[1]
     # drawn in a large range and reduced, so that a draw does not depend on how many there are
-    chosen = [(int(s.integers(2**31)) % flips, int(s.integers(2**31)) % captions) for s in streams]
+    chosen = [
+        (int(s.integers(2**31)) % flips, int(s.integers(2**31)) % captions_of(images, i))
+        for s, (i, _) in zip(streams, rows)
+    ]
     x0 = torch.stack([images.latents[i, f] for (i, _), (f, _) in zip(rows, chosen)]).float()
     text = torch.stack([images.texts[i, c] for (i, _), (_, c) in zip(rows, chosen)]).float()
     keys = [(seed, "fisher", images.ids[i], k, "noise") for i, k in rows]

@@ -23,7 +23,7 @@ from abu.data.images import Images
 from abu.data.readers import Tensors
 from abu.diffusion.attention import share_text
 from abu.diffusion.denoiser import Denoiser
-from abu.diffusion.grid import Grid, batches
+from abu.diffusion.grid import Grid, batches, filled
 from abu.diffusion.losses import check_timesteps, target
 from abu.diffusion.noise import normals
 from abu.diffusion.prefetch import prefetch
@@ -48,6 +48,7 @@ def gauss_newton(
             linear[i, f, c, t] = dots
         else:
             curved[i, f, c, t, number - 1] = dots.square() / dims
+    linear, curved = (filled(term, images, grid) for term in (linear, curved))
     check_finite("first-order scores", linear)
     check_finite("Gauss-Newton scores", curved)
     return linear.movedim(-1, 0), curved.movedim(-1, 0)
@@ -78,6 +79,7 @@ def forward_mode(
             residual = value - target(scheduler, x0, eps, t).float()
             terms = (2 * residual * tangent).flatten(1).mean(1), tangent.square().flatten(1).mean(1)
             out[i, f, c, t_] = torch.stack(terms, 1).cpu()
+    out = filled(out, images, grid)
     check_finite("forward-mode scores", out)
     return out[..., 0], out[..., 1]
 

@@ -88,13 +88,18 @@ def project(
     each ``J^T v / sqrt(D)``.
 
     The named draws are those of ``abu.core.influence.gauss_newton``. The roots of D, the output's
-    numbers, bring both to one size.
+    numbers, bring both to one size. An image with k of C captions has zeros in place of those that
+    it lacks, and its own times C / k, or, since they are squared, its root: so that means over
+    captions are over its own.
     """
     root = images.latents[0, 0].numel() ** 0.5
     shape = (*grid.shape(images), 1 + cotangents, len(basis.scale))
-    out = torch.empty(shape, dtype=torch.float16)
+    out, counts = torch.zeros(shape, dtype=torch.float16), grid.of(images).counts
     for (i, c, t, f), number, taps in jacobian_products(denoiser, images, grid, cotangents):
         coordinates = basis.tapped(taps) * (root if number == 0 else 1 / root)
+        if counts is not None:
+            more = (shape[2] / counts[i])[:, None].to(coordinates)
+            coordinates = coordinates * (more if number == 0 else more.sqrt())
         out[i, f, c, t, number] = convert(coordinates).cpu()
     return out
 

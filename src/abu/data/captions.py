@@ -1,15 +1,19 @@
-"""Captioned images in COCO captions form: ``captions.json`` (or any annotations file) and a folder
-of images."""
+"""Captioned images: an annotations file and a folder of pictures."""
 
-import json
+import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from abu.data.annotations import read_annotations
+from abu.data.checks import check_counts
+from abu.data.manifest import fingerprint
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """One image of a data set; ``fields`` are the other entries of its COCO record (concept, style,
+    """One image of a data set; ``fields`` are the other entries of its record (concept, style,
     ...)."""
 
     id: int
@@ -25,89 +29,114 @@ def check_lists(keep: dict[str, list]) -> None:
 
 
 def load_captions(
-    annotations: Path, images: Path, keep: dict[str, list] | None = None
+    annotations: Path,
+    images: Path,
+    keep: dict[str, list] | None = None,
+    uncaptioned: str = "refuse",
+    captions: int | None = None,
 ) -> list[Captioned]:
-    """Records of a COCO captions file in the order of its ``images`` list.
+    """Records of an annotations file (``abu.data.annotations``) in the order of its images.
 
-    ``keep`` maps a field to its allowed values, e.g. ``{"group": ["smileys-emotion"]}``. Raises
-    ValueError for a file not in COCO form, duplicate ids, an image without a caption, or an empty
-    selection; FileNotFoundError for a missing image.
+    ``keep`` maps a field to its allowed values, e.g. ``{"group": ["smileys-emotion"]}``.
+    ``uncaptioned``: ``refuse`` images without a caption, or ``drop`` them and say how many.
+    ``captions``: the first so many of an image, and how many are left out is said; None: all.
+    Raises ValueError for a file of another form, a caption that is no text, duplicate ids, an image
+    without a caption, an empty selection, or no caption asked for; FileNotFoundError for a missing
+    image.
     """
     check_lists(keep or {})
-    try:
-        content = json.loads(Path(annotations).read_text())
-        entries = [
-            (int(image["id"]), str(image["file_name"]), image) for image in content["images"]
-        ]
-        texts: dict[int, list[str]] = {}
-        for annotation in content["annotations"]:
-            texts.setdefault(int(annotation["image_id"]), []).append(str(annotation["caption"]))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        expected = "images (id, file_name) and annotations (image_id, caption)"
-        raise ValueError(
-            f"{annotations} is not a COCO captions file: expected {expected}, found {error!r}"
-        ) from error
-    if repeated := [id for id, n in Counter(id for id, *_ in entries).items() if n > 1]:
+    check_counts(**({} if captions is None else {"captions": captions}))
+    if uncaptioned not in ("refuse", "drop"):
+        raise ValueError(f"uncaptioned is {uncaptioned!r}; expected refuse or drop")
+    rows = read_annotations(annotations)
+    if repeated := [id for id, n in Counter(id for id, *_ in rows).items() if n > 1]:
         raise ValueError(f"{annotations} has duplicate image ids: {repeated[:5]}")
-    entries = [
-        e
-        for e in entries
-        if all(e[2].get(field) in values for field, values in (keep or {}).items())
+    rows = [
+        row
+        for row in rows
+        if all(row[3].get(field) in values for field, values in (keep or {}).items())
     ]
-    if not entries:
+    if not rows:
         raise ValueError(f"{annotations} has no image where {keep}")
-    if bare := [id for id, *_ in entries if id not in texts]:
-        raise ValueError(f"{annotations} has no caption for images {bare[:5]}")
-    if missing := [file for _, file, _ in entries if not (images / file).is_file()]:
+    if bare := [id for id, _, texts, _ in rows if not texts]:
+        if uncaptioned == "refuse" or len(bare) == len(rows):
+            raise ValueError(
+                f"{annotations} has no caption for images {bare[:5]}, {len(bare)} of {len(rows)}"
+            )
+        print(f"{len(bare)} of {len(rows)} images have no caption and are left out: {bare[:5]}")
+        rows = [row for row in rows if row[2]]
+    if missing := [file for _, file, *_ in rows if not (images / file).is_file()]:
         raise FileNotFoundError(
             f"{images} lacks {len(missing)} images of {annotations}: {missing[:5]}"
         )
+    if captions and (more := sum(len(texts[captions:]) for _, _, texts, _ in rows)):
+        print(f"{more} captions are left out: of an image those after the first {captions}")
     return [
         Captioned(
             id,
             images / file,
-            tuple(texts[id]),
-            {k: v for k, v in image.items() if k not in ("id", "file_name")},
+            tuple(texts[:captions]),
+            {k: v for k, v in record.items() if (k, v) not in (("id", id), ("file_name", file))},
         )
-        for id, file, image in entries
+        for id, file, texts, record in rows
     ]
 
 
 def load_exemplars(
-    sources: list[tuple[str, str]], keep: dict[str, list], train_prompt: str
+    sources: list[tuple[str, str]],
+    keep: dict[str, list],
+    train_prompt: str,
+    taken: Collection[int] = (),
 ) -> list[Captioned]:
-    """Exemplars of one customized model: records of COCO captions files (annotations, images) for
+    """Exemplars of one customized model: records of annotations files (annotations, images) for
     which ``keep`` holds, each with ``train_prompt`` for a caption, in which ``{field}`` stands
     for a field of its record.
 
-    Raises ValueError where none is left, ids come twice or a field is unknown; and as
-    ``load_captions``.
+    Ids are names within their file: one that is ``taken``, or that an earlier file has too, gives
+    way to a number made of the file's path and the id, the same in every model. Raises ValueError
+    where none is left, a file's ids come twice or a field is unknown; and as ``load_captions``.
     """
     check_lists(keep)
     every = [
-        record
+        (str(annotations), record)
         for annotations, images in sources
         for record in load_captions(Path(annotations), Path(images))
     ]
-    chosen = [
-        r for r in every if all(r.fields.get(field) in values for field, values in keep.items())
-    ]
+    chosen = {
+        (source, r.id): r
+        for source, r in every
+        if all(r.fields.get(field) in values for field, values in keep.items())
+    }
     if not chosen:
         raise ValueError(
             f"no exemplar where {keep} in {[annotations for annotations, _ in sources]}"
         )
+    records = list(chosen.values())
     if lacking := {
         field: gone
         for field, values in keep.items()
-        if (gone := set(values) - {r.fields[field] for r in chosen})
+        if (gone := set(values) - {r.fields[field] for r in records})
     }:
         raise ValueError(f"no exemplar has {lacking}; expected all of {keep}")
-    if repeated := [id for id, n in Counter(r.id for r in chosen).items() if n > 1]:
-        raise ValueError(f"exemplars have duplicate ids: {repeated[:5]}")
+    if repeated := [
+        key for key, n in Counter((s, r.id) for s, r in every).items() if n > 1 and key in chosen
+    ]:
+        raise ValueError(f"exemplars have duplicate ids: {[id for _, id in repeated[:5]]}")
+    taken, first = set(taken), {record.id: source for source, record in reversed(every)}
+    for (source, id), record in chosen.items():
+        if id in taken or first[id] != source:
+            chosen[source, id] = replace(record, id=int(fingerprint(source, id)[:12], 16))
     try:
-        return [replace(r, captions=(train_prompt.format(**r.fields),)) for r in chosen]
+        return [replace(r, captions=(train_prompt.format(**r.fields),)) for r in chosen.values()]
     except KeyError as error:
         raise ValueError(
             f"train prompt {train_prompt!r} asks for the field {error}; exemplars have "
-            f"{list(chosen[0].fields)}"
+            f"{list(records[0].fields)}"
         ) from error
+
+
+def seen_in(records: list[Captioned], files: Collection[str]) -> list[str]:
+    """Pictures of ``records`` that are among ``files``, by whatever path."""
+    names = {record.path.name for record in records}
+    known = {os.path.realpath(file) for file in files if os.path.basename(file) in names}
+    return [str(record.path) for record in records if os.path.realpath(record.path) in known]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from abu.data.images import Images
+from abu.data.tables import cell, read_table
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,16 @@ def name_queries(prompts: dict[str, list[str] | dict[str, dict]]) -> pd.DataFram
 
 
 def read_queries(path: Path) -> pd.DataFrame:
-    """Table of queries from a csv file; an empty prompt stays one."""
-    return pd.read_csv(path, keep_default_na=False)
+    """Table of queries from a csv file; names and prompts come letter by letter."""
+    return read_table(path, ("name", "kind", "prompt", "where"))
 
 
 def right_images(queries: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
-    """Which images are known to be right for each query, bool [Q, N]; raises KeyError for a field
-    that images lack."""
+    """Which images are known to be right for each query, bool [Q, N]: those that have a value, or
+    its text, as tables keep it. Raises KeyError for a field that images lack."""
+
+    def has(field: str, values: list) -> pd.Series:
+        return images[field].isin(values) | images[field].map(cell).isin(map(cell, values))
 
     def matches(where: dict) -> np.ndarray:
         if unknown := where.keys() - set(images.columns):
@@ -89,7 +93,7 @@ def right_images(queries: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
                 f"images have no field {sorted(unknown)}; expected some of {list(images.columns)}"
             )
         tests = [
-            images[field].isin(values if isinstance(values, list) else [values])
+            has(field, values if isinstance(values, list) else [values])
             for field, values in where.items()
         ]
         return np.logical_and.reduce(tests) if tests else np.zeros(len(images), bool)

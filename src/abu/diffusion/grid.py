@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from abu.data.checks import check_counts
-from abu.data.images import Images
+from abu.data.images import Images, at_most
 from abu.diffusion.noise import normals
 
 
@@ -19,7 +19,8 @@ class Grid:
 
     The noise of an entry is named (seed, "loss", image id, caption, timestep), the same for both
     flips: their maximum then compares pictures, not draws. With ``spread`` each timestep meets one
-    caption, in turn, in place of all. Raises ValueError for no caption.
+    caption, in turn, in place of all. An image that has fewer captions than asked for meets those
+    that it has. Raises ValueError for no caption.
     """
 
     timesteps: Sequence[int]
@@ -34,10 +35,13 @@ class Grid:
     def of(self, images: Images) -> Images:
         """The images with the captions and flips that the grid asks for."""
         flips = None if self.flips else 1
-        return Images(images.ids, images.latents[:, :flips], images.texts[:, : self.captions])
+        texts = images.texts[:, : self.captions]
+        counts = at_most(images.counts, texts.shape[1])
+        return Images(images.ids, images.latents[:, :flips], texts, counts)
 
     def shape(self, images: Images) -> tuple[int, int, int, int]:
-        """[N, F, C, T] of a table of losses; spread captions make one."""
+        """[N, F, C, T] of a table of losses (``filled`` where images have fewer captions); spread
+        captions make one."""
         chosen = self.of(images)
         captions = 1 if self.spread else chosen.texts.shape[1]
         return len(images), chosen.latents.shape[1], captions, len(self.timesteps)
@@ -50,14 +54,20 @@ def batches(images: Images, grid: Grid, batch_size: int) -> list[Callable]:
     Each gives places (i, c, t, f), int64 [B] each, and x0, eps [B, c, h, w], t [B], and one text a
     caption, [B', L, D].
     """
-    latents, texts = grid.of(images).latents, grid.of(images).texts
+    chosen = grid.of(images)
+    latents, texts = chosen.latents, chosen.texts
     steps, captions = torch.as_tensor(grid.timesteps), texts.shape[1]
+    counts = torch.full((len(chosen),), captions) if chosen.counts is None else chosen.counts
     pairs = torch.cartesian_prod(torch.arange(len(latents)), torch.arange(captions))  # (i, c)
+    pairs = pairs[pairs[:, 1] < counts[pairs[:, 0]]]
     rows = torch.cartesian_prod(torch.arange(len(steps)), torch.arange(latents.shape[1]))  # (t, f)
     groups = [(pairs, rows)]
     if grid.spread:
-        numbers = range(min(captions, len(steps)))
-        groups = [(pairs[pairs[:, 1] == c], rows[rows[:, 0] % captions == c]) for c in numbers]
+        turns = [(k, c) for k in counts.unique().tolist() for c in range(min(k, len(steps)))]
+        groups = [
+            (pairs[(pairs[:, 1] == c) & (counts[pairs[:, 0]] == k)], rows[rows[:, 0] % k == c])
+            for k, c in turns
+        ]
 
     def draw(pairs: Tensor, rows: Tensor):
         i, c = pairs.repeat_interleave(len(rows), 0).T
@@ -74,3 +84,13 @@ def batches(images: Images, grid: Grid, batch_size: int) -> list[Callable]:
         for some in pairs.split(max(1, batch_size // len(rows)))
         for few in rows.split(min(len(rows), batch_size))
     ]
+
+
+def filled(table: Tensor, images: Images, grid: Grid) -> Tensor:
+    """A table [N, F, C, ...] over a grid in which an image with fewer captions has, in place of
+    those that it lacks, the mean over its own: so every mean over captions is over its own."""
+    counts = None if grid.spread else grid.of(images).counts
+    for k in [] if counts is None else counts.unique().tolist():
+        own = counts == k
+        table[own, :, k:] = table[own, :, :k].mean(2, keepdim=True)
+    return table

@@ -9,7 +9,7 @@ from abu.data.checks import check_finite
 from abu.data.images import Images
 from abu.diffusion.attention import share_text
 from abu.diffusion.denoiser import Denoiser
-from abu.diffusion.grid import Grid, batches
+from abu.diffusion.grid import Grid, batches, filled
 from abu.diffusion.prefetch import prefetch
 
 
@@ -52,8 +52,9 @@ def loss_table(denoiser: Denoiser, images: Images, grid: Grid) -> Tensor:
     timestep).
 
     With ``grid.spread``, timestep number j meets caption j mod C alone, and the answer is [N, F, 1,
-    T]. A caption's keys and values are projected once a batch. Raises ValueError for timesteps
-    outside the scheduler's, FloatingPointError for a loss that is not finite.
+    T]. In place of captions that an image lacks stands the mean over its own. A caption's keys and
+    values are projected once a batch. Raises ValueError for timesteps outside the scheduler's,
+    FloatingPointError for a loss that is not finite.
     """
     check_timesteps(denoiser.scheduler, grid.timesteps)
     unet = share_text(denoiser.model())
@@ -65,5 +66,6 @@ def loss_table(denoiser: Denoiser, images: Images, grid: Grid) -> Tensor:
         places.append(((i * captions + (0 if grid.spread else c)) * times + t) * flips + f)
         values.append(denoising_loss(unet, denoiser.scheduler, *batch))
     out.view(-1)[torch.cat(places)] = torch.cat(values).cpu()
-    check_finite("losses", out)
-    return out.permute(0, 3, 1, 2).contiguous()
+    table = filled(out.permute(0, 3, 1, 2).contiguous(), images, grid)
+    check_finite("losses", table)
+    return table

@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from abu.data.checks import check_counts, check_finite, check_shares
 from abu.data.files import write_atomically
+from abu.data.images import captions_of
 from abu.data.prepared import Prepared
 from abu.data.progress import track
 from abu.data.readers import read_tensors
@@ -56,9 +57,9 @@ def batch(data: Prepared, scheduler, rows: list[tuple[int, int]], seed: int, rec
     """Tensors x0, eps, t, text of ``rows`` (image number, epoch), each drawn under (seed, "train",
     image id, epoch)."""
     drawn, keys = [], [(seed, "train", data.ids[i], epoch) for i, epoch in rows]
-    for draw in (stream(*key) for key in keys):
+    for draw, (i, _) in zip((stream(*key) for key in keys), rows):
         t = int(draw.integers(scheduler.config.num_train_timesteps))
-        caption, flip = int(draw.integers(data.texts.shape[1])), int(draw.integers(2))
+        caption, flip = int(draw.integers(captions_of(data, i))), int(draw.integers(2))
         drawn.append((t, caption, flip, draw.random() < recipe.caption_dropout))
     t, captions, flip, dropped = (torch.tensor(column) for column in zip(*drawn))
     at = torch.tensor([i for i, _ in rows])

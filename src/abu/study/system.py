@@ -5,13 +5,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from abu.data.images import Images
+from abu.data.images import Images, at_most
 from abu.data.manifest import check_manifest, fingerprint
+from abu.data.pictures import read_image
 from abu.data.prepared import Prepared
 from abu.data.queries import Queries, read_queries
 from abu.data.readers import read_array
@@ -45,9 +47,14 @@ class System:
     table: pd.DataFrame
     empty: Tensor  # token states of no caption
     side: int  # pixels
+    background: str  # of transparent pictures
     facts: dict  # what every cache of this system must say of it: ids, model, latents
     trained: dict  # of the trained model: results/train/train.json
     customized: dict  # results/customize/NAME/customized.json; empty for the trained model
+
+    def picture(self, file: str | Path) -> np.ndarray:
+        """Pixels [3, side, side] in [0, 1] of a picture, as the model was shown them."""
+        return read_image(Path(file), self.side, self.background) / 2 + 0.5
 
 
 def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
@@ -63,8 +70,10 @@ def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
     ids, at = trained["train_ids"], data.rows(trained["train_ids"])
     table = data.images.iloc[at.numpy()].reset_index(drop=True)
     facts = {"ids": ids, "model": trained["model"], "latents": data.manifest["latents"]}
-    images, side = Images(ids, data.latents[at], data.texts[at]), data.manifest["side"]
-    given = {"empty": data.empty, "side": side, "trained": trained}
+    counts = None if data.counts is None else data.counts[at]
+    images = Images(ids, data.latents[at], data.texts[at], counts)
+    given = {"empty": data.empty, "side": data.manifest["side"], "trained": trained}
+    given["background"] = data.background
     if name == BASE:
         return System(name, components, unet, images, table, facts=facts, customized={}, **given)
     folder = results("customize", name)
@@ -80,7 +89,10 @@ def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
         stack(*arrays)
         for arrays in ((exemplars.latents, images.latents), (exemplars.texts, images.texts))
     )
-    images = Images(exemplars.ids + ids, latents, texts)
+    if images.counts is not None:
+        ones = torch.full((len(exemplars.ids),), exemplars.texts.shape[1])
+        counts = at_most(torch.cat([ones, images.counts]), texts.shape[1])
+    images = Images(exemplars.ids + ids, latents, texts, counts)
     both = exemplars.images.assign(exemplar=True), table.assign(exemplar=False)
     table = pd.concat(both, ignore_index=True)
     hashed = fingerprint(exemplars.manifest["latents"], facts["latents"])
