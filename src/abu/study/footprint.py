@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from abu.baselines.features import Features, Sketch, feature_task
@@ -19,6 +19,7 @@ from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.noise import normal
 from abu.diffusion.sample import sample
+from abu.diffusion.scheduler import load_scheduler
 from abu.diffusion.train import Recipe, train
 from abu.diffusion.unet import select_weights
 
@@ -37,7 +38,7 @@ class Bench:
         source, given = study["components"]["source"], study["train"]
         text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder")
         vae = AutoencoderKL.load_config(source, subfolder="vae")
-        self.scheduler = DDIMScheduler.from_pretrained(source, subfolder="scheduler")
+        self.scheduler = load_scheduler(source)
         self.side, halvings = study["prepare"]["side"], len(vae["block_out_channels"]) - 1
         self.latent = (vae["latent_channels"], *[self.side // 2**halvings] * 2)
         self.tokens = (text.max_position_embeddings, text.hidden_size)
