@@ -30,6 +30,7 @@ SIZES = {  # all that the test changes of presets/abc.yaml
     },
     "common.threads": 1,
     "prepare.side": 32,
+    "train.check": False,  # its weights are drawn, not trained
     "cache.*": {"fisher_draws": 2, "timesteps": [0, 500], "batch_size": 8, "shard": 6},
     "changes.customized.unlearn.steps": 2,
     "changes.customized.unlearn.gradient_draws": 1,
