@@ -69,8 +69,9 @@ def load_weights(
     """Frozen U-Net of a diffusers ``config`` with the weights of a state dict (``.bin``, ``.pt`` or
     ``.safetensors``), float32; the state dict may be wrapped and prefixed (``bare``).
 
-    Raises ValueError unless the names and shapes are those of the config.
+    Raises ValueError unless the names and shapes are those of the config, and as ``check_unet``.
     """
+    check_unet(config, "train.unet")
     with torch.device("meta"):  # no initial weights are drawn
         unet = UNet2DConditionModel(**config)
     own, found = (
