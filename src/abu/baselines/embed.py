@@ -34,7 +34,7 @@ def as_images(pixels: Tensor) -> list[np.ndarray]:
 def clip_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
     """CLIP's image embeddings, float32 [B, D], of pixels [B, 3, H, W] in [0, 1]."""
     model, processor = (
-        CLIPModel.from_pretrained(source).eval().to(device),
+        CLIPModel.from_pretrained(source).float().eval().to(device),
         CLIPImageProcessor.from_pretrained(source),
     )
     prepare = lambda part: processor(as_images(part), return_tensors="pt").pixel_values.to(device)
@@ -46,15 +46,18 @@ def clip_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Ten
 
 @torch.no_grad()
 def clip_texts(source: str | Path, captions: list[str], device="cpu") -> Tensor:
-    """CLIP's text embeddings, float32 [B, D]; captions are cut to the tokenizer's length."""
+    """CLIP's text embeddings, float32 [B, D]; captions are cut to the tokenizer's length,
+    at most the model's."""
     model, tokenizer = (
-        CLIPModel.from_pretrained(source).eval().to(device),
+        CLIPModel.from_pretrained(source).float().eval().to(device),
         CLIPTokenizer.from_pretrained(source),
     )
     options = {
         "padding": "max_length",
         "truncation": True,
-        "max_length": tokenizer.model_max_length,
+        "max_length": min(
+            tokenizer.model_max_length, model.config.text_config.max_position_embeddings
+        ),
         "return_tensors": "pt",
     }
     prepare = lambda part: tokenizer(part, **options).input_ids.to(device)
@@ -68,7 +71,7 @@ def dino_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Ten
     """Class token of a vision transformer such as DINO, float32 [B, D], of pixels [B, 3, H, W] in
     [0, 1]."""
     model, processor = (
-        AutoModel.from_pretrained(source).eval().to(device),
+        AutoModel.from_pretrained(source).float().eval().to(device),
         AutoImageProcessor.from_pretrained(source),
     )
     prepare = lambda part: processor(as_images(part), return_tensors="pt").pixel_values.to(device)
