@@ -68,6 +68,8 @@ def benchmark(root: Path, unet: UNet2DConditionModel, components: Components) ->
             }
             torch.save(weights, old.with_suffix(".pt"))
             old.unlink()
+            second = class_vector(components, "dog")[None]  # as textual inversions may be saved
+            torch.save({"<new2>": second}, old.with_name("<new2>.bin"))
         facts = {"test_case": case, "test_case_ind": number, "model_path": f"models/{name}"}
         facts |= {"train_prompt": prompt, "category": category, "prompt": f"{prompt} at night"}
         for i in range(2):

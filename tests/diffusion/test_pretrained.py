@@ -172,7 +172,7 @@ def test_latents_are_scaled_as_the_autoencoder_says(folder, name: str) -> None:
 
 CONFIGS = {  # part: what its config says, and the refusal
     "text_encoder": [
-        ({"model_type": "t5"}, "has model_type: 't5'; expected 'clip_text_model' or 'clip'"),
+        ({"model_type": "t5"}, "has model_type: 't5'; expected 'clip_text_model'"),
         ({"architectures": ["CLIPTextModelWithProjection"]}, "has architectures"),
         ({"use_attention_mask": True}, "has use_attention_mask: True; expected None or False"),
         ({"quantization_config": {"load_in_8bit": True}}, "has quantization_config"),
@@ -197,6 +197,7 @@ CONFIGS = {  # part: what its config says, and the refusal
         ({"addition_embed_type": "text_time"}, "unet has addition_embed_type: 'text_time'"),
         ({"encoder_hid_dim": 64}, "unet has encoder_hid_dim: 64; expected None"),
         ({"time_cond_proj_dim": 256}, "unet has time_cond_proj_dim: 256; expected None"),
+        ({"dual_cross_attention": True}, "unet has dual_cross_attention: True; expected"),
         ({"attention_type": "gated"}, "unet has attention_type: 'gated'"),
         ({"rope_theta": 100.0}, "unet has rope_theta: 100.0, which UNet2DConditionModel does not"),
     ],

@@ -56,6 +56,7 @@ def test_latents_are_clipped_only_where_the_config_says_so(tmp_path, name: str, 
     assert again.config.clip_sample is bool(said), "as it is drawn with"
 
 
+@pytest.mark.filterwarnings("ignore")  # numpy's, of the schedulers
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("given", [{}, {"beta_schedule": "scaled_linear", "beta_end": 0.012}])
 def test_noise_is_that_of_its_own_class(tmp_path, name: str, given: dict) -> None:

@@ -12,8 +12,8 @@ from abu.diffusion.pretrained import check_config, load_part, place, refuse
 from abu.diffusion.scheduler import load_scheduler
 
 TEXT = {  # of the text encoder's config: the last hidden states of all tokens are taken
-    "model_type": ("clip_text_model", "clip"),
-    "architectures": (None, ["CLIPTextModel"], ["CLIPModel"]),
+    "model_type": ("clip_text_model",),
+    "architectures": (None, ["CLIPTextModel"]),
     "use_attention_mask": (None, False),
     "quantization_config": (None,),
 }

@@ -24,6 +24,7 @@ ALONE = {  # of a U-Net's config: latents, a timestep and token states are all t
     "encoder_hid_dim": (None,),
     "encoder_hid_dim_type": (None,),
     "time_cond_proj_dim": (None,),
+    "dual_cross_attention": (None, False),
     "attention_type": (None, "default"),
 }
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -43,10 +44,7 @@ def load_published(
     Raises ValueError unless it takes latents of that shape [c, h, w] and token states of that
     width, and as ``check_unet`` and ``load_part``.
     """
-    alone = not Path(source, "unet").is_dir() and Path(source, "config.json").is_file()
-    part = None if alone else "unet"
-    config = dict(UNet2DConditionModel.load_config(source, subfolder=part))
-    check_unet(config, place(source, part))
+    config, part = published_config(source)
     found = (config.get("in_channels", 4), config.get("cross_attention_dim", 1280))
     if found != (latent[0], text):
         raise ValueError(
@@ -54,6 +52,16 @@ def load_published(
             f"{(latent[0], text)}"
         )
     return load_part(UNet2DConditionModel, source, part, device)
+
+
+def published_config(source: str | Path) -> tuple[dict, str | None]:
+    """Config of a model's U-Net, and its folder there (None: the folder itself). Raises ValueError
+    as ``check_unet``."""
+    alone = not Path(source, "unet").is_dir() and Path(source, "config.json").is_file()
+    part = None if alone else "unet"
+    config = dict(UNet2DConditionModel.load_config(source, subfolder=part))
+    check_unet(config, place(source, part))
+    return config, part
 
 
 def check_unet(config: dict, where: str) -> None:

@@ -21,7 +21,7 @@ from abu.diffusion.noise import normal
 from abu.diffusion.sample import sample
 from abu.diffusion.scheduler import load_scheduler
 from abu.diffusion.train import Recipe, train
-from abu.diffusion.unet import select_weights
+from abu.diffusion.unet import published_config, select_weights
 
 
 class Bench:
@@ -45,7 +45,7 @@ class Bench:
         self.config = dict.fromkeys(("in_channels", "out_channels"), vae["latent_channels"])
         self.config |= {"cross_attention_dim": text.hidden_size, **given["unet"]}
         if given["source"] and not Path(given["source"]).is_file():
-            self.config = UNet2DConditionModel.load_config(given["source"], subfolder="unet")
+            self.config, _ = published_config(given["source"])
         self.frozen = [CLIPTextModel(text), AutoencoderKL.from_config(vae)]
         frozen = (model.requires_grad_(False).eval().to(device) for model in self.frozen)
         self.components = Components(None, *frozen, self.scheduler)
