@@ -193,6 +193,10 @@ REFUSED = {
         {"delta.bin": {"unet": SMALL, "modifier_token": {}, "text_encoder": {}}},
         r"delta.bin has \['text_encoder'\] too; expected unet and modifier_token",
     ),
+    "tokens in a row": (
+        {"delta_model.ckpt": {"state_dict": SMALL | {"embed": torch.zeros(256)}}},
+        r"delta_model.ckpt: embed has the shape \(256,\); expected \[tokens, width\]",
+    ),
     "several deltas": (
         {"delta-1.bin": {"unet": SMALL}, "delta-2.bin": {"unet": SMALL}},
         r"has several deltas: \['delta-1.bin', 'delta-2.bin'\]; expected one",

@@ -86,7 +86,10 @@ def load_customized(path: Path, layers: int = 2) -> tuple[Tensors, Tensors]:
     weights, vectors = content, {}
     if "state_dict" in content:
         weights = dict(content["state_dict"])
-        rows = weights.pop("embed", [])
+        rows = weights.pop("embed", torch.zeros(0, 0))
+        if getattr(rows, "ndim", 0) != 2:
+            found = tuple(getattr(rows, "shape", ()))
+            raise ValueError(f"{file}: embed has the shape {found}; expected [tokens, width]")
         vectors = {f"<new{number}>": row for number, row in enumerate(rows, 1)}
     elif "unet" in content:
         if more := content.keys() - {"unet", "modifier_token"}:
