@@ -68,7 +68,8 @@ def check_unet(config: dict, where: str) -> None:
     """Raise ValueError unless a config is that of a U-Net that takes latents, a timestep and token
     states alone, and predicts as many channels as it takes."""
     check_config(UNet2DConditionModel, config, where)
-    refuse(where, config, ALONE | {"out_channels": (config.get("in_channels", 4),)})
+    channels = {"out_channels": (config.get("in_channels", 4),)}
+    refuse(where, {"out_channels": 4, **config}, ALONE | channels)
 
 
 def load_weights(
