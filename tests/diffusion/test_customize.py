@@ -1,29 +1,15 @@
-"""Customized models: what is trained, what is saved and loaded, what is refused."""
+"""Customized models: what is trained, and what is refused."""
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from helpers import tiny_unet
-from published import published_by_diffusers
-from safetensors.torch import load_file
 
-from abu import ROOT
-from abu.diffusion.components import Components, load_components
-from abu.diffusion.customize import (
-    WEIGHTS,
-    CustomRecipe,
-    Lessons,
-    add_token,
-    class_vector,
-    customize,
-    load_customized,
-    merge,
-    save_customized,
-)
+from abu.diffusion.components import Components
+from abu.diffusion.customize import CustomRecipe, Lessons, add_token, class_vector, customize
 from abu.diffusion.losses import denoising_loss
 from abu.diffusion.noise import normals
 
@@ -82,53 +68,7 @@ def test_prior_preservation_keeps_the_loss_of_the_prior_low(components) -> None:
     assert loss_after(prior(1.0)) < without
 
 
-@pytest.mark.parametrize("safe", [False, True])
-def test_published_deltas_draw_as_they_do_in_diffusers(tmp_path, components, safe: bool) -> None:
-    base, vector = tiny_unet(), class_vector(components, "fox")
-    theirs = published_by_diffusers(base, tmp_path, vector, safe)
-    weights, token, loaded = load_customized(tmp_path)
-    merge(base, weights)
-    assert token == TOKEN and torch.equal(loaded, vector)
-    x, t = normals((4, 16, 16), [("x", i) for i in range(2)]), torch.tensor([1, 900])
-    text = components.texts(["a cat", "a dog"])
-    with torch.no_grad():
-        ours = base(x, t, text).sample
-        torch.testing.assert_close(ours, theirs(x, t, text).sample)
-        assert (ours - tiny_unet()(x, t, text).sample).abs().max() > 1e-3
-
-
-def test_what_is_saved_loads_here_and_in_diffusers(tmp_path, components) -> None:
-    unet, taught = untrained(components)
-    customize(unet, taught, TOKEN, [EXEMPLARS], recipe(5, 3))
-    save_customized(tmp_path, unet, taught, TOKEN)
-    files = {f"{WEIGHTS}.safetensors", f"{TOKEN}.safetensors"}
-    assert {path.name for path in tmp_path.iterdir()} == files
-    again = tiny_unet()
-    weights, token, vector = load_customized(tmp_path)
-    merge(again, weights)
-    state = again.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in unet.state_dict().items())
-    text = add_token(components, token, vector).texts(["<new1> cat"])
-    assert torch.equal(text, taught.texts(["<new1> cat"]))
-    fresh = load_components(ROOT / "data/components")
-    parts = fresh.vae, fresh.text_encoder, fresh.tokenizer, tiny_unet(), fresh.scheduler
-    pipe = StableDiffusionPipeline(*parts, None, None, requires_safety_checker=False)
-    saved = load_file(tmp_path / f"{WEIGHTS}.safetensors")
-    published_by_diffusers(unet, tmp_path / "theirs", vector, safe=True)
-    assert saved.keys() == load_file(tmp_path / "theirs" / f"{WEIGHTS}.safetensors").keys()
-    # load_attn_procs itself of diffusers 0.42 cannot read a safetensors file of its own:
-    # self-attention leaves no entry in it
-    custom = pipe.unet._process_custom_diffusion(saved)
-    pipe.unet.set_attn_processor({**pipe.unet.attn_processors, **custom})
-    pipe.load_textual_inversion(tmp_path, weight_name=f"{TOKEN}.safetensors")
-    x, t = normals((4, 16, 16), [("x", 0)]), torch.tensor([300])
-    with torch.no_grad():
-        states = pipe.text_encoder(fresh.tokens(["<new1> cat"])).last_hidden_state
-        torch.testing.assert_close(states, text)
-        torch.testing.assert_close(pipe.unet(x, t, states).sample, unet(x, t, text).sample)
-
-
-def test_customized_models_that_are_wrong(tmp_path, components) -> None:
+def test_tokens_that_are_wrong(components) -> None:
     message = "class word 'hedgehoggery' is unknown to the tokenizer, which reads"
     with pytest.raises(ValueError, match=message):
         class_vector(components, "hedgehoggery")
@@ -137,20 +77,3 @@ def test_customized_models_that_are_wrong(tmp_path, components) -> None:
     taught = add_token(components, TOKEN, torch.zeros(128))
     with pytest.raises(ValueError, match="has a token '<new1>' already"):
         add_token(taught, TOKEN, torch.zeros(128))
-    message = "is no customized model: expected pytorch_custom_diffusion_weights"
-    with pytest.raises(FileNotFoundError, match=message):
-        load_customized(tmp_path)
-    wider = tiny_unet(block_out_channels=(8, 16))
-    published_by_diffusers(wider, tmp_path, torch.zeros(128), False)
-    message = r"attn2.to_k.weight has the shape \(16, 128\); the model has \(8, 128\)"
-    with pytest.raises(ValueError, match=message):
-        merge(tiny_unet(), load_customized(tmp_path)[0])
-    with pytest.raises(FloatingPointError, match="conv_in.bias: 8 of 8 values are not finite"):
-        merge(tiny_unet(), {"conv_in.bias": torch.full((8,), torch.nan)})
-    torch.save({"unet.weight": torch.zeros(3)}, tmp_path / f"{WEIGHTS}.bin")
-    message = "has an entry unet.weight; expected those of Custom Diffusion"
-    with pytest.raises(ValueError, match=message):
-        load_customized(tmp_path)
-    torch.save({"code": Path("/")}, tmp_path / f"{WEIGHTS}.bin")
-    with pytest.raises(ValueError, match="holds no tensors that can be read safely"):
-        load_customized(tmp_path)

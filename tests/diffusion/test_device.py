@@ -1,4 +1,4 @@
-"""A device is there, or is named."""
+"""A device is there and can do what is asked, or is named."""
 
 import pytest
 import torch
@@ -12,5 +12,8 @@ def test_a_device_that_is_not_there() -> None:
         assert use_device("cpu").type == "cpu"
         with pytest.raises(RuntimeError, match="device 'cuda:77' is not there"):
             use_device("cuda:77")
+        for name in ("mps", "mps:0"):
+            with pytest.raises(ValueError, match=f"'{name}' has no float64; expected auto, cpu or"):
+                use_device(name)
     finally:
         torch.set_num_threads(threads)

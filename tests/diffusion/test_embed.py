@@ -1,11 +1,20 @@
 """Models in transformers' format, from a folder: embeddings do not depend on the batch, and a DINO
 joins by its name."""
 
+import json
+
 import numpy as np
 import torch
 from helpers import ROOT
 from torch.nn.functional import normalize
-from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+from transformers import (
+    BitImageProcessor,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTokenizer,
+    Dinov2Config,
+    Dinov2Model,
+)
 
 from abu.data.captions import Captioned, load_captions
 from abu.data.pictures import read_image
@@ -29,6 +38,20 @@ def test_clip_knows_its_captions() -> None:
     concepts = np.array([r.fields["concept"] for r in some])
     own = concepts[:, None] == concepts
     assert similarity.numpy()[own].mean() > similarity.numpy()[~own].mean() + 0.2
+
+
+def test_a_clip_in_half_precision_whose_tokenizer_has_no_length(tmp_path) -> None:
+    model, tokenizer = CLIPModel.from_pretrained(CLIP), CLIPTokenizer.from_pretrained(CLIP)
+    expected, images = clip_texts(CLIP, ["skull", "cat " * 99]), pixels(records()[:2])
+    for part in (model.half(), tokenizer, CLIPImageProcessor.from_pretrained(CLIP)):
+        part.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    del config["model_max_length"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert CLIPTokenizer.from_pretrained(tmp_path).model_max_length > 1e29
+    found = clip_texts(tmp_path, ["skull", "cat " * 99])
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0.01)
+    assert clip_images(tmp_path, images).dtype == torch.float32
 
 
 def test_embeddings_do_not_depend_on_the_batch() -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.training_utils import EMAModel
 from helpers import SMALL, TIMESTEPS, UNET, save_tensors, tiny_unet
 
 from abu.core.fisher import fisher_diagonal
@@ -35,6 +36,60 @@ def test_released_weights_are_the_model_that_was_saved(tmp_path, name: str) -> N
     assert not any(p.requires_grad for p in ours.parameters())
     x, text = normals((4, 16, 16), [("x", 0)]), normals((24, 128), [("text", 0)])
     assert torch.equal(ours(x, 500, text).sample, theirs(x, 500, text).sample)
+
+
+def prefixed(start: str, state: dict) -> dict:
+    return {start + name: value for name, value in state.items()}
+
+
+def averages(unet: UNet2DConditionModel) -> dict:
+    return EMAModel(unet.parameters(), decay=0.9).state_dict()
+
+
+SCRIPTS = {  # what is left by training scripts
+    "parallel": lambda unet: prefixed("module.", unet.state_dict()),
+    "compiled": lambda unet: prefixed("_orig_mod.", unet.state_dict()),
+    "compiled and parallel": lambda unet: prefixed("module._orig_mod.", unet.state_dict()),
+    "nested": lambda unet: {"state_dict": prefixed("unet.", unet.state_dict()), "epoch": 3},
+    "with its optimizer": lambda unet: {
+        "model": unet.state_dict(),
+        "optimizer": torch.optim.AdamW(unet.parameters()).state_dict(),
+        "step": 7,
+    },
+    "averages": averages,
+    "wrapped averages": lambda unet: {"ema": averages(unet), "step": 7},
+    "halves": lambda unet: {name: value.half() for name, value in unet.state_dict().items()},
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_state_dicts_of_training_scripts_are_read(tmp_path, script: str) -> None:
+    theirs = tiny_unet()
+    expected = (theirs.half().float() if script == "halves" else theirs).state_dict()
+    path = save_tensors(tmp_path / "model.pt", SCRIPTS[script](theirs))
+    found = load_weights(path, CONFIG).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    assert {value.dtype for value in found.values()} == {torch.float32}
+
+
+def test_state_dicts_that_could_mean_several_models_are_refused(tmp_path) -> None:
+    theirs = tiny_unet()
+    state, path = theirs.state_dict(), tmp_path / "model.pt"
+    several = r"model.pt has several state dicts, \['model', 'ema'\]; expected one"
+    whole = prefixed("unet.", state) | {"vae.decoder.conv_in.bias": torch.zeros(1)}
+    unknown = rf"has {len(whole)} entries that the U-Net of train.unet lacks: \['unet.conv_in"
+    for content, message in (
+        ({"model": state, "ema": {name: value * 0 for name, value in state.items()}}, several),
+        ({"model": state, "ema": averages(theirs)}, several),
+        (whole, unknown),
+        (prefixed("model.diffusion_model.", state), r"lacks: \['diffusion_model.conv_in"),
+        ({"epoch": 3}, r"lacks: \['epoch'\]"),
+        ({}, r"lacks \d+ of \d+ weights"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_weights(save_tensors(path, content), CONFIG)
+    with pytest.raises(ValueError, match="train.unet has addition_embed_type: 'text'; expected"):
+        load_weights(save_tensors(path, state), CONFIG | {"addition_embed_type": "text"})
 
 
 def test_weights_of_another_model_are_refused(tmp_path) -> None:

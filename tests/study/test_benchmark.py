@@ -17,6 +17,7 @@ from abu.core.attribution import rescore
 from abu.data.pictures import read_image
 from abu.data.published import model_name
 from abu.diffusion.components import load_components
+from abu.diffusion.deltas import WEIGHTS, load_customized
 from abu.study.caching import load_cached
 from abu.study.system import load_queries, load_system, results
 
@@ -30,6 +31,7 @@ SIZES = {  # all that the test changes of presets/abc.yaml
     },
     "common.threads": 1,
     "prepare.side": 32,
+    "train.check": False,  # its weights are drawn, not trained
     "cache.*": {"fisher_draws": 2, "timesteps": [0, 500], "batch_size": 8, "shard": 6},
     "changes.customized.unlearn.steps": 2,
     "changes.customized.unlearn.gradient_draws": 1,
@@ -70,6 +72,18 @@ def test_it_runs(study: Path) -> None:
     assert set(scores.image_id) == set(range(15)) and np.isfinite(scores.score).all()
     trained = json.loads((study / "results/train/train.json").read_text())
     assert trained["source"] == "external/sd-v1-4" and trained["train_ids"] == list(range(12))
+
+
+def test_a_model_keeps_all_of_its_tokens(study: Path) -> None:
+    """The second one, under the U-Net's own names, as the benchmark's authors saved it."""
+    folder = study / f"results/customize/{FISH}"
+    assert json.loads((folder / "customized.json").read_text())["token"] == "<new1>+<new2>"
+    theirs = study / "external/abc/models/imagenet/n01440764_0000"
+    assert (theirs / f"{WEIGHTS}.pt").is_file() and not (theirs / f"{WEIGHTS}.bin").exists()
+    given, kept = load_customized(theirs), load_customized(folder)
+    assert [list(part) for part in given] == [list(part) for part in kept]
+    for before, after in zip(given, kept):
+        assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_nothing_is_asked_about_the_trained_model(study: Path) -> None:

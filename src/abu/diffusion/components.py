@@ -5,7 +5,23 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+from abu.diffusion.pretrained import check_config, load_part, place, refuse
+from abu.diffusion.scheduler import load_scheduler
+
+TEXT = {  # of the text encoder's config: the last hidden states of all tokens are taken
+    "model_type": ("clip_text_model",),
+    "architectures": (None, ["CLIPTextModel"]),
+    "use_attention_mask": (None, False),
+    "quantization_config": (None,),
+}
+WORDS = {  # of the tokenizer's config
+    "tokenizer_class": (None, "CLIPTokenizer", "CLIPTokenizerFast"),
+    "do_lower_case": (None, True),
+}
+COLOURS = {"in_channels": (3,), "out_channels": (3,)}
 
 
 @dataclass(frozen=True)
@@ -17,12 +33,16 @@ class Components:
     vae: AutoencoderKL
     scheduler: DDIMScheduler
 
+    @property
+    def length(self) -> int:
+        """Tokens of a caption: as the tokenizer says, at most the text encoder's positions."""
+        positions = self.text_encoder.config.max_position_embeddings
+        return int(min(self.tokenizer.model_max_length, positions))
+
     def tokens(self, captions: list[str]) -> torch.Tensor:
-        """Token ids, int64 [B, L], padded and cut to the tokenizer's length."""
+        """Token ids, int64 [B, L], padded and cut to ``length``."""
         options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        return self.tokenizer(
-            captions, max_length=self.tokenizer.model_max_length, **options
-        ).input_ids
+        return self.tokenizer(captions, max_length=self.length, **options).input_ids
 
     @torch.no_grad()
     def states(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -35,21 +55,32 @@ class Components:
         """Token states, float32 [B, L, D], of captions."""
         return self.states(self.tokens(captions))
 
+    def scale(self, device) -> tuple[torch.Tensor | None, torch.Tensor | float]:
+        """Shift and factor of the autoencoder's latents z: scaled ones are ``(z - shift) *
+        factor``, by one number or by channel, [c, 1, 1]."""
+        config = self.vae.config
+        by_channel = lambda values: torch.tensor(values, device=device).float().reshape(-1, 1, 1)
+        shift, factor = config.get("shift_factor"), config.scaling_factor
+        if config.get("latents_mean") is not None:
+            shift = config.latents_mean
+        if config.get("latents_std") is not None:
+            factor = factor / by_channel(config.latents_std)
+        return None if shift is None else by_channel(shift), factor
+
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scaled latents, float32 [B, c, h, w], of pixels in [-1, 1]: the posterior's mode, so that
         an image has one."""
-        return (
-            self.vae.encode(pixels.to(self.vae.device)).latent_dist.mode().cpu()
-            * self.vae.config.scaling_factor
-        )
+        shift, factor = self.scale("cpu")
+        latents = self.vae.encode(pixels.to(self.vae.device)).latent_dist.mode().cpu()
+        return (latents if shift is None else latents - shift) * factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels, float32 [B, 3, H, W] in [0, 1], of scaled latents."""
-        pixels = self.vae.decode(
-            latents.float().to(self.vae.device) / self.vae.config.scaling_factor
-        ).sample
+        shift, factor = self.scale(self.vae.device)
+        latents = latents.float().to(self.vae.device) / factor
+        pixels = self.vae.decode(latents if shift is None else latents + shift).sample
         return (pixels.cpu() / 2 + 0.5).clamp(0, 1)
 
 
@@ -57,23 +88,31 @@ def load_components(
     source: str | Path, device: torch.device | str = "cpu", schedule: dict | None = None
 ) -> Components:
     """Components from a folder or hub name in diffusers' format (``tokenizer``, ``text_encoder``,
-    ``vae``, ``scheduler``), with changes of the scheduler's config. Raises KeyError for a change
-    of what the config does not have.
+    ``vae``, ``scheduler``), with changes of the scheduler's config; computed in float32 whatever
+    they are stored in.
+
+    Raises ValueError for parts of other classes, and for what a config says that would change a
+    number and is not done here; OSError, KeyError as ``load_part``, ``load_scheduler``.
     """
-    scheduler = DDIMScheduler.from_pretrained(source, subfolder="scheduler")
-    if unknown := (schedule or {}).keys() - scheduler.config.keys():
-        raise KeyError(
-            f"the scheduler has no {sorted(unknown)}; expected some of {sorted(scheduler.config)}"
+    scheduler = load_scheduler(source, schedule)
+    text, _ = CLIPTextConfig.get_config_dict(source, subfolder="text_encoder")
+    words = get_tokenizer_config(source, subfolder="tokenizer")
+    vae = dict(AutoencoderKL.load_config(source, subfolder="vae"))
+    refuse(place(source, "text_encoder"), text, TEXT)
+    refuse(place(source, "tokenizer"), words, WORDS)
+    check_config(AutoencoderKL, vae, place(source, "vae"))
+    refuse(place(source, "vae"), vae, COLOURS)
+    if vae.get("shift_factor") is not None and vae.get("latents_mean") is not None:
+        raise ValueError(
+            f"{place(source, 'vae')} has a shift_factor and a latents_mean; expected one"
         )
-    text_encoder = (
-        CLIPTextModel.from_pretrained(source, subfolder="text_encoder").requires_grad_(False).eval()
-    )
-    vae = AutoencoderKL.from_pretrained(source, subfolder="vae").requires_grad_(False).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(source, subfolder="tokenizer")
+    encoder = load_part(CLIPTextModel, source, "text_encoder", device)
+    if len(tokenizer) > (known := encoder.config.vocab_size):
+        raise ValueError(
+            f"{place(source, 'tokenizer')} has {len(tokenizer)} tokens; its text encoder knows "
+            f"{known}"
+        )
     return Components(
-        CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
-        text_encoder.to(device),
-        vae.to(device),
-        DDIMScheduler.from_config({**scheduler.config, **(schedule or {})})
-        if schedule
-        else scheduler,
+        tokenizer, encoder, load_part(AutoencoderKL, source, "vae", device), scheduler
     )

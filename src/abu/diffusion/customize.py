@@ -1,34 +1,20 @@
 """Custom Diffusion (arXiv 2212.04488): a pretrained model learns one concept from a few exemplars,
-by its cross-attention keys and values and one new token alone; and the files in which diffusers
-keeps such a model."""
+by its cross-attention keys and values and one new token alone."""
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from abu.data.checks import check_counts, check_finite
-from abu.data.files import write_atomically
 from abu.data.progress import track
-from abu.data.readers import Tensors, read_tensors
+from abu.data.readers import Tensors
 from abu.diffusion.components import Components
 from abu.diffusion.losses import denoising_loss
 from abu.diffusion.noise import normals, stream
 from abu.diffusion.train import learning_rate, slots
 from abu.diffusion.unet import select_weights
-
-WEIGHTS = (
-    "pytorch_custom_diffusion_weights"  # diffusers' name; .safetensors, or .bin of earlier releases
-)
-NAMES = {  # diffusers' processors keep keys and values of their own; here they replace the layer's
-    "processor.to_k_custom_diffusion.": "to_k.",
-    "processor.to_v_custom_diffusion.": "to_v.",
-    "processor.to_q_custom_diffusion.": "to_q.",
-    "processor.to_out_custom_diffusion.": "to_out.",
-}
 
 
 def class_vector(components: Components, word: str) -> Tensor:
@@ -68,26 +54,16 @@ def add_token(components: Components, token: str, vector: Tensor) -> Components:
     )
 
 
+def add_tokens(components: Components, vectors: Tensors) -> Components:
+    """As ``add_token``, for each of some tokens."""
+    for token, vector in vectors.items():
+        components = add_token(components, token, vector)
+    return components
+
+
 @torch.no_grad()
 def set_vector(encoder, number: int, vector: Tensor) -> None:
     encoder.get_input_embeddings().weight[number] = vector.to(encoder.device)
-
-
-def merge(unet, weights: Tensors) -> None:
-    """Put customized weights in the place of the U-Net's own. Raises ValueError for a weight that
-    it lacks or of another shape."""
-    own = dict(unet.named_parameters())
-    for name, value in weights.items():
-        found = tuple(own[name].shape) if name in own else "no such weight"
-        if found != tuple(value.shape):
-            raise ValueError(
-                f"customized weight {name} has the shape {tuple(value.shape)}; the model has "
-                f"{found}"
-            )
-        check_finite(f"customized weight {name}", value)
-    with torch.no_grad():
-        for name, value in weights.items():
-            own[name].copy_(value)
 
 
 @dataclass(frozen=True)
@@ -176,65 +152,3 @@ def customize(
     embedding.requires_grad_(False)
     unet.requires_grad_(False)
     return losses
-
-
-def save_customized(folder: Path, unet, components: Components, token: str) -> None:
-    """Keys and values as diffusers saves Custom Diffusion, and the token's embedding as it saves
-    textual inversions."""
-    weights = {}
-    for name in select_weights(unet, "cross-attn-kv"):
-        layer, part = name.rsplit(".to_", 1)  # part: k.weight, v.weight
-        weights[f"{layer}.processor.to_{part.replace('.', '_custom_diffusion.')}"] = (
-            unet.get_parameter(name).detach().cpu().contiguous()
-        )
-    number = components.tokenizer.convert_tokens_to_ids(token)
-    vector = components.text_encoder.get_input_embeddings().weight[number].detach().cpu().clone()
-    write_atomically(folder / f"{WEIGHTS}.safetensors", lambda file: save_file(weights, file))
-    write_atomically(folder / f"{token}.safetensors", lambda file: save_file({token: vector}, file))
-
-
-def load_customized(folder: Path) -> tuple[Tensors, str, Tensor]:
-    """Customized weights by the U-Net's own names, the new token, its embedding [D], from a folder
-    as diffusers saves it (``pytorch_custom_diffusion_weights`` and ``<new1>``, each
-    ``.safetensors`` or ``.bin``).
-
-    Raises FileNotFoundError for a part that is missing, ValueError for files of another form or
-    more than one new token.
-    """
-    found = [
-        path
-        for suffix in (".safetensors", ".bin")
-        if (path := folder / f"{WEIGHTS}{suffix}").is_file()
-    ]
-    tokens = [
-        path for suffix in (".safetensors", ".bin") for path in sorted(folder.glob(f"<*>{suffix}"))
-    ]
-    if not found or not tokens:
-        raise FileNotFoundError(
-            f"{folder} is no customized model: expected {WEIGHTS}.safetensors or .bin, and "
-            "<new1>.safetensors or .bin"
-        )
-    if len({path.stem for path in tokens}) > 1:
-        raise ValueError(
-            f"{folder} has several new tokens: {[path.name for path in tokens]}; expected one"
-        )
-    weights: Tensors = {}
-    for name, value in read_tensors(found[0]).items():
-        if not isinstance(
-            value, Tensor
-        ):  # processors without weights of their own leave an empty entry
-            continue
-        part = next((old for old in NAMES if old in name), None)
-        if part is None:
-            raise ValueError(
-                f"{found[0]} has an entry {name}; expected those of Custom Diffusion "
-                f"({', '.join(NAMES)})"
-            )
-        weights[name.replace(part, NAMES[part])] = value.float()
-    vectors = read_tensors(tokens[0])
-    if list(vectors) != [tokens[0].stem] or not weights:
-        raise ValueError(
-            f"{folder}: found {len(weights)} weights and the tokens {list(vectors)}; expected "
-            f"some, and {tokens[0].stem}"
-        )
-    return weights, tokens[0].stem, vectors[tokens[0].stem].float().flatten()

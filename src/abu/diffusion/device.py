@@ -14,10 +14,13 @@ def use_device(device: str, threads: int = 0) -> torch.device:
 def find_device(device: str) -> torch.device:
     """The device called ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` on this machine.
 
-    Raises RuntimeError for a device that is not there.
+    Raises RuntimeError for a device that is not there, ValueError for ``mps``, which has no
+    float64, in which curvature is summed.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if str(device).partition(":")[0] == "mps":
+        raise ValueError(f"device {device!r} has no float64; expected auto, cpu or cuda")
     try:
         found = torch.zeros((), device=device).device
         if found.type == "cuda":

@@ -31,17 +31,19 @@ def look(pixels: Tensor | Parts, processor, embed: Callable, device) -> Tensor:
 
 def clip_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
     """CLIP's image embeddings, float32 [B, D], of pixels [B, 3, H, W] in [0, 1]."""
-    model = CLIPModel.from_pretrained(source).eval().to(device)
+    model = CLIPModel.from_pretrained(source).float().eval().to(device)
     embed = lambda x: model.get_image_features(pixel_values=x).pooler_output
     return look(pixels, CLIPImageProcessor.from_pretrained(source), embed, device)
 
 
 def clip_texts(source: str | Path, captions: list[str], device="cpu") -> Tensor:
-    """CLIP's text embeddings, float32 [B, D]; captions are cut to the tokenizer's length."""
-    model = CLIPModel.from_pretrained(source).eval().to(device)
+    """CLIP's text embeddings, float32 [B, D]; captions are cut to the tokenizer's length, at most
+    the model's."""
+    model = CLIPModel.from_pretrained(source).float().eval().to(device)
     tokenizer = CLIPTokenizer.from_pretrained(source)
     options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-    tokens = lambda part: tokenizer(part, max_length=tokenizer.model_max_length, **options)
+    most = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
+    tokens = lambda part: tokenizer(part, max_length=most, **options)
     embed = lambda part: model.get_text_features(input_ids=tokens(part).input_ids.to(device))
     return in_batches(captions, lambda part: embed(part).pooler_output)
 
@@ -49,6 +51,6 @@ def clip_texts(source: str | Path, captions: list[str], device="cpu") -> Tensor:
 def dino_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
     """Class token of a vision transformer such as DINO, float32 [B, D], of pixels [B, 3, H, W] in
     [0, 1]."""
-    model = AutoModel.from_pretrained(source).eval().to(device)
+    model = AutoModel.from_pretrained(source).float().eval().to(device)
     embed = lambda x: model(pixel_values=x).last_hidden_state[:, 0]
     return look(pixels, AutoImageProcessor.from_pretrained(source), embed, device)

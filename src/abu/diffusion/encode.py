@@ -127,5 +127,5 @@ def cut(records, components: Components) -> list[tuple[int, str]]:
     model never sees."""
     every = [(record.id, caption) for record in records for caption in record.captions]
     found = components.tokenizer([caption for _, caption in every], verbose=False).input_ids
-    most = components.tokenizer.model_max_length
+    most = components.length
     return [one for one, tokens in zip(every, found) if len(tokens) > most]

@@ -7,14 +7,25 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from abu.data.readers import named, read_tensors
+from abu.data.readers import bare, named, read_tensors
 from abu.diffusion.attention import share_text
+from abu.diffusion.pretrained import check_config, load_part, place, refuse
 
 SELECTIONS = {  # which parameters are attributed, by their names
     "cross-attn-kv": lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
     "cross-attn": lambda name: "attn2." in name,
     "attn": lambda name: "attn1." in name or "attn2." in name,
     "all": lambda name: True,
+}
+ALONE = {  # of a U-Net's config: latents, a timestep and token states are all that it is given
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+    "addition_embed_type": (None,),
+    "encoder_hid_dim": (None,),
+    "encoder_hid_dim_type": (None,),
+    "time_cond_proj_dim": (None,),
+    "dual_cross_attention": (None, False),
+    "attention_type": (None, "default"),
 }
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -27,39 +38,54 @@ def load_unet(folder: str | Path, device: torch.device | str = "cpu") -> UNet2DC
 def load_published(
     source: str | Path, latent: tuple[int, ...], text: int, device: torch.device | str = "cpu"
 ) -> UNet2DConditionModel:
-    """Frozen U-Net of a whole model in diffusers' format, a folder or hub name.
+    """Frozen U-Net, float32, of a whole model in diffusers' format, a folder or hub name; or of a
+    folder that holds a U-Net alone (``unet_ema`` of a training script).
 
     Raises ValueError unless it takes latents of that shape [c, h, w] and token states of that
-    width.
+    width, and as ``check_unet`` and ``load_part``.
     """
-    unet = (
-        UNet2DConditionModel.from_pretrained(source, subfolder="unet")
-        .to(device)
-        .requires_grad_(False)
-        .eval()
-    )
-    found = (unet.config.in_channels, unet.config.cross_attention_dim)
+    config, part = published_config(source)
+    found = (config.get("in_channels", 4), config.get("cross_attention_dim", 1280))
     if found != (latent[0], text):
         raise ValueError(
             f"the U-Net of {source} takes (latent channels, text width) {found}; prepared were "
             f"{(latent[0], text)}"
         )
-    return unet
+    return load_part(UNet2DConditionModel, source, part, device)
+
+
+def published_config(source: str | Path) -> tuple[dict, str | None]:
+    """Config of a model's U-Net, and its folder there (None: the folder itself). Raises ValueError
+    as ``check_unet``."""
+    alone = not Path(source, "unet").is_dir() and Path(source, "config.json").is_file()
+    part = None if alone else "unet"
+    config = dict(UNet2DConditionModel.load_config(source, subfolder=part))
+    check_unet(config, place(source, part))
+    return config, part
+
+
+def check_unet(config: dict, where: str) -> None:
+    """Raise ValueError unless a config is that of a U-Net that takes latents, a timestep and token
+    states alone, and predicts as many channels as it takes."""
+    check_config(UNet2DConditionModel, config, where)
+    channels = {"out_channels": (config.get("in_channels", 4),)}
+    refuse(where, {"out_channels": 4, **config}, ALONE | channels)
 
 
 def load_weights(
     path: Path, config: dict, device: torch.device | str = "cpu"
 ) -> UNet2DConditionModel:
     """Frozen U-Net of a diffusers ``config`` with the weights of a state dict (``.bin``, ``.pt`` or
-    ``.safetensors``), float32.
+    ``.safetensors``), float32; the state dict may be wrapped and prefixed (``bare``).
 
-    Raises ValueError unless the names and shapes are those of the config.
+    Raises ValueError unless the names and shapes are those of the config, and as ``check_unet``.
     """
+    check_unet(config, "train.unet")
     with torch.device("meta"):  # no initial weights are drawn
         unet = UNet2DConditionModel(**config)
     own, found = (
         {name: tuple(value.shape) for name, value in unet.state_dict().items()},
-        read_tensors(path),
+        bare(path, read_tensors(path)),
     )
     if isinstance(found, dict) and (unknown := [name for name in found if name not in own]):
         raise ValueError(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from abu.baselines.features import Features, Sketch, feature_task
@@ -19,8 +19,9 @@ from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.noise import normal
 from abu.diffusion.sample import sample
+from abu.diffusion.scheduler import load_scheduler
 from abu.diffusion.train import Recipe, train
-from abu.diffusion.unet import select_weights
+from abu.diffusion.unet import published_config, select_weights
 
 
 class Bench:
@@ -37,14 +38,14 @@ class Bench:
         source, given = study["components"]["source"], study["train"]
         text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder")
         vae = AutoencoderKL.load_config(source, subfolder="vae")
-        self.scheduler = DDIMScheduler.from_pretrained(source, subfolder="scheduler")
+        self.scheduler = load_scheduler(source)
         self.side, halvings = study["prepare"]["side"], len(vae["block_out_channels"]) - 1
         self.latent = (vae["latent_channels"], *[self.side // 2**halvings] * 2)
         self.tokens = (text.max_position_embeddings, text.hidden_size)
         self.config = dict.fromkeys(("in_channels", "out_channels"), vae["latent_channels"])
         self.config |= {"cross_attention_dim": text.hidden_size, **given["unet"]}
         if given["source"] and not Path(given["source"]).is_file():
-            self.config = UNet2DConditionModel.load_config(given["source"], subfolder="unet")
+            self.config, _ = published_config(given["source"])
         self.frozen = [CLIPTextModel(text), AutoencoderKL.from_config(vae)]
         frozen = (model.requires_grad_(False).eval().to(device) for model in self.frozen)
         self.components = Components(None, *frozen, self.scheduler)

@@ -19,7 +19,8 @@ from abu.data.queries import Queries, read_queries
 from abu.data.readers import read_array
 from abu.data.rows import stack
 from abu.diffusion.components import Components, load_components
-from abu.diffusion.customize import add_token, load_customized, merge
+from abu.diffusion.customize import add_tokens
+from abu.diffusion.deltas import load_customized, merge
 from abu.diffusion.unet import load_unet
 
 BASE = "base"
@@ -103,10 +104,11 @@ def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
 
 
 def customize_as(folder: Path, unet, components: Components) -> Components:
-    """Put the customized weights of a folder into the U-Net; components that know its new token."""
-    weights, token, vector = load_customized(folder)
+    """Put the customized weights of a folder into the U-Net; components that know its new
+    tokens."""
+    weights, vectors = load_customized(folder)
     merge(unet, weights)
-    return add_token(components, token, vector)
+    return add_tokens(components, vectors)
 
 
 def load_queries(name: str = BASE, tuning: bool = False) -> tuple[pd.DataFrame, Queries, Tensor]:
