@@ -81,8 +81,8 @@ def test_a_model_keeps_all_of_its_tokens(study: Path) -> None:
     theirs = study / "external/abc/models/imagenet/n01440764_0000"
     assert (theirs / f"{WEIGHTS}.pt").is_file() and not (theirs / f"{WEIGHTS}.bin").exists()
     given, kept = load_customized(theirs), load_customized(folder)
-    assert [list(part) for part in given] == [list(part) for part in kept]
     for before, after in zip(given, kept):
+        assert before.keys() == after.keys()
         assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
