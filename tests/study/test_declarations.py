@@ -112,7 +112,7 @@ def test_stage_depends_on_its_parameters(stage: str) -> None:
     if "systems" in DECLARED[stage]:
         expected |= {"systems.${key}" if asks else "systems"}
     assert set(STAGES[stage]["params"]) == expected
-    assert STAGES[stage]["cmd"] == f"python -m abu.study.run {stage}" + " system=${key}" * asks
+    assert STAGES[stage]["cmd"] == "${run} " + stage + " system=${key}" * asks
     assert ("foreach" in read(TEXT)["stages"][stage]) == asks
     for kind, sections in PARAMS["changes"].items():
         assert asks == (stage in sections) or stage == "customize", kind

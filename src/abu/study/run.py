@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.study.costs import MEASURED, STAGE, STAGES, record
+from abu.study.declared import check, check_study, check_value, declarations
 
 ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -53,19 +53,14 @@ def executed(stage: str, system: str) -> str:
 
 def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | None]:
     """The system that a stage asks about ("": none), and its notebook's parameters (None: nothing
-    is done). KeyError for a stage, system or parameter that does not exist."""
+    is done). KeyError for a stage, system or parameter that does not exist or is missing, and
+    ValueError for a value of another kind than its notebook declares, in any section."""
     study = read(root / "params.yaml")
-    paths = sorted((root / "notebooks").glob("*.ipynb"))
-    declared = {path.stem: papermill.inspect_notebook(str(path)).keys() for path in paths}
-    asking = {name for name in declared if "system" in declared[name]}
+    declared = {path.stem: declarations(path) for path in (root / "notebooks").glob("*.ipynb")}
+    check_study(study, declared)
     check("stage", [stage], study.keys() & declared)
-    check("common parameter", study["common"], set().union(*declared.values()))
-    for kind, sections in study["changes"].items():
-        check(f"section of changes.{kind}", sections, asking)
-    for system in study["systems"].values():
-        check("kind of system", [system["kind"]], study["changes"])
     values, system = (study[stage] or {}) | pairs, ""
-    if stage in asking:
+    if "system" in declared[stage]:
         system = pairs.get("system", "base")
         check("system", [system], study["systems"])
         changes = study["changes"][study["systems"][system]["kind"]].get(stage, {})
@@ -73,15 +68,11 @@ def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | 
             return system, None
         values = (study[stage] or {}) | changes | pairs | {"system": system}
     check(f"parameter of {stage}.ipynb", values, declared[stage])
+    for name, value in pairs.items():
+        check_value(f"{stage}.{name}", value, declared[stage][name])
     given = study["common"] | {"systems": study["systems"], "study": study}
     given = {name: value for name, value in given.items() if name in declared[stage]}
     return system, given | values | {"out": folder(stage, system)}
-
-
-def check(what: str, names: Iterable[str], those: Iterable[str]) -> None:
-    """KeyError, with what there is, unless all ``names`` are among ``those``."""
-    if unknown := sorted(set(names) - set(those)):
-        raise KeyError(f"unknown {what} {', '.join(unknown)}; expected some of {sorted(those)}")
 
 
 def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
@@ -189,4 +180,4 @@ if __name__ == "__main__":
     os.environ.update(ENVIRONMENT)
     stage, *pairs = sys.argv[1:]
     split = dict(pair.split("=", 1) for pair in pairs)
-    execute(stage, {key: YAML(typ="safe").load(value) for key, value in split.items()})
+    execute(stage, {key: value if key == "system" else read(value) for key, value in split.items()})
