@@ -21,11 +21,14 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
 from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
+from abu.study.memory import advice, reason
 
 ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -88,20 +91,34 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
         title = nbformat.v4.new_markdown_cell(f"# {stage}, {system}\n\n{NOTHING}")
         return nbformat.write(normalised(nbformat.v4.new_notebook(cells=[title])), target)
     begin = time.perf_counter()
-    with progress_to_terminal():
-        notebook = papermill.execute_notebook(
-            str(root / "notebooks" / f"{stage}.ipynb"),
-            str(target),
-            values,
-            cwd=str(root),
-            progress_bar=False,
-            record_timing=False,
-            coalesce_streams=True,
-        )
+    try:
+        with progress_to_terminal():
+            notebook = papermill.execute_notebook(
+                str(root / "notebooks" / f"{stage}.ipynb"),
+                str(target),
+                values,
+                cwd=str(root),
+                progress_bar=False,
+                record_timing=False,
+                coalesce_streams=True,
+            )
+    except (DeadKernelError, PapermillExecutionError) as error:
+        if not (why := reason(error)):
+            raise
+        changed = changed_by(stage, system, root)
+        told = advice(stage, system, values, changed, peak_of_children(), root)
+        raise MemoryError(f"{executed(stage, system)}: {why}; {told}") from error
     nbformat.write(normalised(notebook), target)
     took = {"seconds": time.perf_counter() - begin, "peak_bytes": peak_of_children()}
     took["disk_bytes"] = bytes_under(out)
     record({(stage, system): took}, root / STAGES, STAGE, MEASURED)
+
+
+def changed_by(stage: str, system: str, root: Path) -> dict[str, str]:
+    """Parameters that ``changes`` gives a stage of a system, and the section where it does."""
+    study = read(root / "params.yaml")
+    kind = study["systems"].get(system, {}).get("kind")
+    return dict.fromkeys(study["changes"].get(kind, {}).get(stage) or (), f"changes.{kind}.{stage}")
 
 
 def leave(folder: Path) -> None:
