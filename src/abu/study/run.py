@@ -6,8 +6,9 @@ its own section, the pairs (YAML values), and ``out``, the folder it owns. A not
 replaces parameters of the section. One that declares ``systems`` or ``study`` receives all systems,
 or all of ``params.yaml``. The executed copy, without anything that differs between equal runs, is
 ``results/STAGE.ipynb`` or ``results/STAGE-SYSTEM.ipynb``; what a run took goes to
-``results/stages.csv``. Started in another checkout of the study, such as the folder of a queued DVC
-experiment, it runs with the modules of that one. The only module that knows papermill.
+``results/stages.csv``. The stage ``sources`` has no notebook. Started in another checkout of the
+study, such as the folder of a queued DVC experiment, it runs with the modules of that one. The only
+module that knows papermill.
 """
 
 import os
@@ -29,6 +30,7 @@ from abu import ROOT
 from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
 from abu.study.memory import advice, reason
+from abu.study.sources import SOURCES, link_named, write_sources
 
 ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -58,9 +60,7 @@ def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | 
     """The system that a stage asks about ("": none), and its notebook's parameters (None: nothing
     is done). KeyError for a stage, system or parameter that does not exist or is missing, and
     ValueError for a value of another kind than its notebook declares, in any section."""
-    study = read(root / "params.yaml")
-    declared = {path.stem: declarations(path) for path in (root / "notebooks").glob("*.ipynb")}
-    check_study(study, declared)
+    study, declared = checked(root)
     check("stage", [stage], study.keys() & declared)
     values, system = (study[stage] or {}) | pairs, ""
     if "system" in declared[stage]:
@@ -78,8 +78,18 @@ def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | 
     return system, given | values | {"out": folder(stage, system)}
 
 
+def checked(root: Path) -> tuple[dict, dict[str, dict]]:
+    """All of ``params.yaml``, refused as in ``parameters``, and what notebooks declare, by name."""
+    study = read(root / "params.yaml")
+    declared = {path.stem: declarations(path) for path in (root / "notebooks").glob("*.ipynb")}
+    check_study(study, declared)
+    return study, declared
+
+
 def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     """Execute a stage's notebook; what ``parameters`` refuses is refused before it writes."""
+    if stage == SOURCES:
+        return write_sources(checked(root)[0], root)
     system, values = parameters(stage, pairs, root)
     out, target = root / folder(stage, system), root / executed(stage, system)
     for kind in read(root / "params.yaml")["changes"].keys() - {"base"}:
@@ -178,7 +188,7 @@ def settle(here: Path) -> None:
 
     Modules: the process starts again with those of ``here``. Finished tasks: a queued experiment
     shares the ``scratch/`` of the study that queued it, which DVC names; folders in it are named by
-    all inputs.
+    all inputs. What parameters name and git ignores, own data, is linked likewise.
     """
     if not (here / "src/abu/study/run.py").exists():
         return
@@ -186,6 +196,8 @@ def settle(here: Path) -> None:
     if study != here and not scratch.exists():
         (study / "scratch").mkdir(exist_ok=True)
         scratch.symlink_to(study / "scratch")
+    if study != here:
+        link_named(read(here / "params.yaml"), here, study)
     modules = str(here / "src")
     if here != ROOT and os.environ.get("PYTHONPATH") != modules:
         command = [sys.executable, "-m", "abu.study.run", *sys.argv[1:]]
