@@ -104,8 +104,9 @@ def test_what_a_command_gives_is_checked_too(stage: str) -> None:
         ("components.scheduler.beta_end", NAN, "^components.scheduler.beta_end is nan; .*finite"),
         ("changes.customized.unlearn.damping", -1, "^changes.customized.unlearn.damping is -1; "),
         ("unlearn.regions", {"a": [0, 0, "1", 1]}, r"^unlearn.regions.a\[2\] is '1'; .*a number"),
-        ("systems.panda.colour", "red", "^systems.panda.colour is 'red'; .*'train_prompt'"),
-        ("systems.panda.kind", None, "^systems.panda.kind is None; expected a text"),
+        ("systems.a", {"colour": "red"}, "^systems.a.colour is 'red'; .*'train_prompt'"),
+        ("systems.a", {"kind": None}, "^systems.a.kind is None; expected a text"),
+        ("systems.a", {}, r"unknown kind of system \(none\) of systems.a; expected some of"),
         ("train", 5, "^train is 5; expected a mapping"),
         ("systems", {}, "^systems is {}; expected a mapping"),
         ("customize.sampler", {"step": 5}, "customize.sampler.step is 5; .*'steps'"),
@@ -115,8 +116,9 @@ def test_what_a_command_gives_is_checked_too(stage: str) -> None:
         ("prepare.keep", ..., "prepare lacks keep; expected all that notebooks/prepare.ipynb"),
         ("common.device", ..., "lacks device"),
         ("retrain", ..., "retrain lacks alone, batch_size"),
-        ("systems", {"base": {"kind": "base"}, "sd-v1.4": {"kind": "base"}}, "name 'sd-v1.4'; "),
-        ("systems", {"base": {"kind": "base"}, 2: {"kind": "base"}}, "name 2; expected a letter"),
+        ("systems.sd-v1.4", {"kind": "base"}, "systems has the name 'sd-v1.4'; expected letters"),
+        ("systems.7", {"kind": "base"}, "systems has the name '7'; .*a letter among them"),
+        ("systems.a cat", {"kind": "base"}, "systems has the name 'a cat'"),
     ],
 )
 def test_it_is_refused_before_anything_is_written(
@@ -124,7 +126,7 @@ def test_it_is_refused_before_anything_is_written(
 ) -> None:
     """Whatever stage runs; ``...``: the parameter is taken away."""
     params = root_with(tmp_path, ROOT / "params.yaml") / "params.yaml"
-    tree, (*above, key) = deepcopy(PARAMS), path.split(".")
+    tree, (*above, key) = deepcopy(PARAMS), path.split(".", 1 if "systems" in path else -1)
     node = tree
     for step in above:
         node = node[step]
@@ -155,7 +157,18 @@ def test_numbers_that_are_meant() -> None:
 def test_a_system_may_have_a_name_with_digits(tmp_path: Path) -> None:
     params = root_with(tmp_path, ROOT / "params.yaml") / "params.yaml"
     tree = deepcopy(PARAMS)
-    tree["systems"] = {"base": {"kind": "base"}, "imagenet-n014_0000": tree["systems"]["panda"]}
+    panda = tree["systems"]["panda"]
+    tree["systems"] = {"base": {"kind": "base"}, "imagenet-n014_0000": panda, "3d-faces": panda}
     YAML().dump(tree, params)
-    system, values = parameters("cache", {"system": "imagenet-n014_0000"}, tmp_path)
-    assert system == values["system"] == "imagenet-n014_0000"
+    for name in ("imagenet-n014_0000", "3d-faces"):
+        system, values = parameters("cache", {"system": name}, tmp_path)
+        assert system == values["system"] == name
+
+
+def test_a_name_that_yaml_reads_as_a_number_is_refused(tmp_path: Path) -> None:
+    params = root_with(tmp_path, ROOT / "params.yaml") / "params.yaml"
+    text = params.read_text()
+    for name, found in (("1e3", "1000.0"), ("7", "7"), ("true", "True")):
+        params.write_text(text.replace("  panda:\n", f"  {name}: {{kind: base}}\n  panda:\n"))
+        with pytest.raises(ValueError, match=f"systems has the name {found}; expected letters"):
+            parameters("sources" if name == "7" else "cache", {}, tmp_path)

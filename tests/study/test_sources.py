@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
-from studies import IGNORED, dvc, named
+from studies import IGNORED, called, dvc, named
 from test_declarations import DECLARED, PARAMS, STAGES, read, resolved, root_with
 
 from abu import ROOT
@@ -48,6 +49,7 @@ def watched(name: str) -> bool:
 
 
 OTHERS = sorted(name for name in walked() - IN_ROOT if not watched(name))
+WHO = ("NAME", "EMAIL")
 TOUCHED = [*{*OTHERS, *MORE}, "prepare.latents, its list", "train, one more"]
 
 
@@ -188,3 +190,42 @@ def test_own_data_is_linked_where_an_experiment_runs(tmp_path: Path) -> None:
     assert (here / "own/images").resolve() == there / "own/images"
     assert (here / "own/latents.npy").is_symlink() and not (here / "data").is_symlink()
     assert sorted(path.name for path in (here / "own").iterdir()) == ["images", "latents.npy"]
+
+
+@pytest.mark.slow
+def test_a_queued_experiment_finds_own_data_that_git_ignores(tmp_path: Path) -> None:
+    """Also a stage alone, after ``sources``."""
+    root = root_with(tmp_path, ROOT / "params.yaml")
+    shutil.copytree(ROOT / "src", root / "src", ignore=IGNORED)
+    (root / "own/images").mkdir(parents=True)
+    names = {"annotations": "captions.json", "latents": "latents.npy", "images": "images"}
+    for name in ("captions.json", "latents.npy", "images/1.png"):
+        (root / "own" / name).write_text(f"{name}\n")
+    tree, whole = json.loads(json.dumps(PARAMS)), read(ROOT / "dvc.yaml")
+    tree["prepare"] |= {key: f"own/{name}" for key, name in names.items()}
+    YAML().dump(tree, root / "params.yaml")
+    deps = ["${prepare.annotations}", "${prepare.images}", "results/sources/prepare.json"]
+    command = "mkdir -p results/prepare && cat own/*.* own/images/* > results/prepare/all"
+    prepare = {"cmd": command, "deps": deps, "params": ["prepare"], "outs": ["results/prepare"]}
+    stages = {"sources": whole["stages"]["sources"], "prepare": prepare}
+    YAML().dump({"vars": whole["vars"], "stages": stages}, root / "dvc.yaml")
+    (root / ".gitignore").write_text("/own\n/scratch\n/results/*/\n__pycache__\n")
+    who = {f"GIT_{who}_{what}": "me@home" for who in ("AUTHOR", "COMMITTER") for what in WHO}
+    call = lambda *words: called(root, *words, **who)
+    run = lambda words: call(sys.executable, "-m", "dvc", *words.split())
+    call("git", "init", "--quiet")
+    run("init --quiet")
+    run("repro --quiet")
+    call("git", "add", "--all")
+    call("git", "commit", "--quiet", "--message", "study")
+    run("exp run --queue -n whole -S prepare.side=32")
+    run("exp run --queue -n alone -S prepare.side=16 --single-item sources prepare")
+    run("exp run --run-all")
+    shown = json.loads(run("exp show --json"))
+    ran = [each for state in shown for each in state["experiments"] or []]
+    assert {each["name"]: (each["executor"] or {}).get("state") for each in ran} == {
+        "whole": "success",
+        "alone": "success",
+    }
+    outs = [each["revs"][0]["data"]["outs"]["results/prepare"]["hash"] for each in ran]
+    assert outs == [shown[0]["data"]["outs"]["results/prepare"]["hash"]] * 2, "the same bytes"

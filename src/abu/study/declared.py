@@ -25,6 +25,7 @@ FORMS = {  # of mappings whose keys are not free, and of what no annotation of a
     "settings": dict[str, dict[str, float]],
     "systems": dict[str, SYSTEM],
 }
+NAME = r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_-]*"  # DVC splits at dots and counts by digits
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -116,8 +117,8 @@ def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
     for name, value in study["common"].items():
         check_value(f"common.{name}", value, every[name])
     for name in study["systems"]:
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-            expected = "a letter, then letters, digits, - and _"
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+            expected = "letters, digits, - and _, with a letter among them"
             raise ValueError(f"systems has the name {name!r}; expected {expected}")
     check_value("systems", study["systems"], (FORMS["systems"], {}))
     for name, system in study["systems"].items():
