@@ -218,11 +218,18 @@ def test_a_queued_experiment_finds_own_data_that_git_ignores(tmp_path: Path) -> 
     run("repro --quiet")
     call("git", "add", "--all")
     call("git", "commit", "--quiet", "--message", "study")
+    keep = lambda: read(root / "params.yaml")["prepare"]["keep"]
+    run("exp run -S prepare.keep={}")
+    assert keep() == PARAMS["prepare"]["keep"] != {}, "as docs/parameters.md says"
+    run("exp run -S ~prepare.keep.group -S +prepare.keep.style=[noto]")
+    assert keep() == {"style": ["noto"]}
+    call("git", "checkout", "--quiet", ".")
     run("exp run --queue -n whole -S prepare.side=32")
     run("exp run --queue -n alone -S prepare.side=16 --single-item sources prepare")
     run("exp run --run-all")
     shown = json.loads(run("exp show --json"))
     ran = [each for state in shown for each in state["experiments"] or []]
+    ran = [each for each in ran if each["name"] in ("whole", "alone")]
     assert {each["name"]: (each["executor"] or {}).get("state") for each in ran} == {
         "whole": "success",
         "alone": "success",
