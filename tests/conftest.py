@@ -94,8 +94,12 @@ def cluster() -> Iterator[None]:
     """A local Ray cluster, whose workers can import tests' functions."""
     ray = pytest.importorskip("ray")
     here = Path(__file__).parent
-    folders = [str(here), *(str(path) for path in here.iterdir() if path.is_dir())]
-    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(folders)}}
+    folders = [
+        str(ROOT / "src"),
+        str(here),
+        *(str(path) for path in here.iterdir() if path.is_dir()),
+    ]
+    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(map(str, folders))}}
     options = {"include_dashboard": False, "log_to_driver": False}
     ray.init(num_cpus=2, runtime_env=environment, **options)
     yield

@@ -94,6 +94,12 @@ def judged(rise: float) -> dict:
     return {"k=4": {"abu": {"loss": rise}}}
 
 
+def test_a_mapping_is_refused_since_dvc_would_merge_it() -> None:
+    grid = {"groups": {"apart": {"retrain.groups": {}}, "together": {}}}
+    with pytest.raises(ValueError, match=r"groups apart gives .'retrain.groups'. a mapping, which"):
+        commands(grid, "unlearn", {})
+
+
 def test_table_by_hand() -> None:
     three = {"own_recall": 0.75, "others_rise": 0.5}
     ten = {"own_recall": 0.25, "others_rise": 0.125}
@@ -149,7 +155,7 @@ def test_what_has_run_or_waits_is_not_queued_again() -> None:
     queued = commands(GIVEN, "unlearn", known)
     names = [command[command.index("--name") + 1] for command in queued]
     assert names == ["ablation-steps-10", "ablation-flips-max"]
-    assert queued[1][-4:] == ["-S", "cache.flips=true", "cache@base", "unlearn@base"]
+    assert queued[1][-4:] == ["cache.flips=true", "sources", "cache@base", "unlearn@base"]
     judging = commands(GIVEN, "evaluate", known)
     assert len(judging) == 3 and not any("tune" in command for command in judging)
     with pytest.raises(ValueError, match="target is 'tune'; expected one of"):

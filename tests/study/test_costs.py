@@ -70,7 +70,8 @@ def test_plan_runs_on_its_own_and_meets_what_was_measured(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     table = pd.read_csv(tmp_path / "results/plan/plan.csv", keep_default_na=False)
-    assert set(table.stage) == set(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    assert set(table.stage) == stages.keys() - {"sources"}  # which takes no time
     assert (table.seconds > 0).all() and (table.memory > 1e8).all()
     assert set(table.stage[table.disk == 0]) == {"customize"}  # of the base system
     cells = nbformat.read(tmp_path / "results/plan.ipynb", 4).cells

@@ -23,6 +23,7 @@ NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipy
 DECLARED = {name: papermill.inspect_notebook(str(path)) for name, path in NOTEBOOKS.items()}
 TEXT = (ROOT / "dvc.yaml").read_text()
 STAGES = {name: stage.get("do", stage) for name, stage in read(TEXT)["stages"].items()}
+SOURCES = STAGES.pop("sources")  # it alone has no notebook and depends on nothing
 PARAMS = read(ROOT / "params.yaml")
 NO_STAGE = {"ablations", "plan"}
 CHANGE_NUMBERS = ["seed", "device", "threads", "precision"]  # of the common parameters
@@ -66,7 +67,7 @@ def below(stages: dict, dep: str) -> set[str]:
     while changed:
         path = changed.pop()
         for name, stage in stages.items():
-            if name not in stale and any(inside(path, each) for each in stage["deps"]):
+            if name not in stale and any(inside(path, each) for each in stage.get("deps", [])):
                 stale.add(name)
                 changed += [each if isinstance(each, str) else [*each][0] for each in stage["outs"]]
     return stale
@@ -93,6 +94,10 @@ def test_dvc_yaml_is_short_and_names_folders() -> None:
     assert len(TEXT.splitlines()) <= 320
     modules = [dep for stage in STAGES.values() for dep in stage["deps"] if dep.endswith(".py")]
     assert modules == []
+
+
+def test_what_parameters_name_is_looked_at_each_time() -> None:
+    assert SOURCES == {"cmd": "${run} sources", "always_changed": True, "outs": ["results/sources"]}
 
 
 @by_stage
@@ -154,12 +159,18 @@ def test_defaults_of_a_notebook_are_those_of_params_yaml(notebook: str) -> None:
 
 def test_an_edit_makes_stale_what_it_should() -> None:
     stages = resolved(PARAMS)
-    free = {"prepare", "train", "components", *(s for s in stages if s.startswith("generate"))}
+    free = {
+        "sources",
+        "prepare",
+        "train",
+        "components",
+        *(s for s in stages if s.startswith("generate")),
+    }
     free |= {name for name in stages if name.startswith("customize")}
     assert set(stages) - below(stages, "src/abu/core") == free
     assert below(stages, "src/abu/report") == {"report"}
     assert below(stages, "src/abu/study") <= {"report"}
-    assert below(stages, "src/abu/data") == set(stages)
+    assert below(stages, "src/abu/data") == set(stages) - {"sources"}
     asked = {name for name in below(stages, "results/tune/base") if "@" in name}
     assert asked == {"unlearn@base", "compare@base"}, "customized systems are not tuned"
 

@@ -183,7 +183,8 @@ def test_presets_are_planned_from_configs_alone(preset, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "measure", lambda bench, kind, seconds: (1.0, 1e9, 0))
     table = plan.plan(study, (118_287, 5), 0.0, (5.0, 5e8))
     assert np.isfinite(table).all(axis=None) and (table.seconds >= 5).all()
-    found, asked = set(table.index.get_level_values("stage")), {*load(ROOT / "dvc.yaml")["stages"]}
+    found = set(table.index.get_level_values("stage"))
+    asked = {*load(ROOT / "dvc.yaml")["stages"]} - {"sources"}  # which takes no time
     assert {*table.index.get_level_values("system")} == {*study["systems"], ""}
     if preset == "abc":  # of the trained model only the cache is needed
         assert asked - found == {"tune", "localize", "influence", "retrain", "evaluate"}

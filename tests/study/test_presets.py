@@ -40,8 +40,8 @@ def named(preset: Path) -> dict:
     return names
 
 
-def test_there_are_three() -> None:
-    assert {path.stem for path in PRESETS} == {"abc", "emoji-full", "mscoco"}
+def test_there_are_four() -> None:
+    assert {path.stem for path in PRESETS} == {"abc", "emoji-full", "mscoco", "own"}
 
 
 @by_preset
@@ -118,6 +118,7 @@ def test_comments_stay(preset: Path, params: Path) -> None:
         "abc": "  side: 512 # pixels",
         "emoji-full": "  k: [4, 8, 2] # images for each query",
         "mscoco": "  flips: true # train on mirror images too",
+        "own": "  images: own/images",
     }
     assert beside[preset.stem] in after
 

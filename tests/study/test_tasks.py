@@ -2,12 +2,13 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from abu.study.tasks import Engine, run_tasks, stacked, summed
+from abu.study.tasks import Engine, check_room, run_tasks, stacked, summed
 
 RAY = Engine("ray")
 
@@ -79,6 +80,46 @@ def test_ray_gives_the_same_and_keeps_what_is_finished(tmp_path: Path, cluster) 
         pair = {"a+b": (by_process["2"], by_process["3"])}
         both = run_tasks(add, None, pair, engine, scratch=tmp_path / engine.name)
         assert both["a+b"]["sum"].tolist() == [0, 5, 10, 15], "a task that is given results"
+
+
+SMALL = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 1e9}}
+LARGE = {"Alive": True, "Resources": {"CPU": 2.0, "GPU": 8.0}}
+DEAD = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 64.0}}
+NODES = r"the 2 nodes of the cluster have 2 CPUs and 8 GPUs, 4 CPUs and 0 GPUs"
+
+
+@pytest.mark.parametrize(
+    "engine, nodes, here, message",
+    [
+        (Engine("ray", None, 5), [SMALL, LARGE, DEAD], True, f"task_cpus is 5, .*no node.*{NODES}"),
+        (Engine("ray", None, 3, 1.0), [SMALL, LARGE], True, f"task_gpus 1: no node.*{NODES}"),
+        (Engine("ray", None, 1, 9.0, "auto"), [LARGE], True, "task_gpus 9: no node can hold"),
+        (Engine("ray", None, 1), [DEAD], False, "no node can hold a task; the 0 nodes"),
+        (Engine("ray", None, 1, 0.0, "auto"), [SMALL, LARGE], True, f"0: Ray hides.*{NODES}"),
+        (Engine("ray", None, 1, 0.0, "cuda"), [LARGE], False, "Ray hides GPUs from such tasks"),
+        (Engine("ray", None, 1, 0.0, "cuda:1"), [LARGE], True, "Ray hides GPUs from such tasks"),
+        (Engine("ray", None, 1, 1.0, "auto"), [LARGE], False, "auto, and this process has no GPU"),
+        (Engine("ray", None, 1, 1.0, "cpu"), [LARGE], True, "cpu, and tasks would leave GPUs"),
+        (Engine("ray", None, 4), [SMALL, LARGE], True, None),
+        (Engine("ray", None, 2, 0.25, "auto"), [SMALL, LARGE], True, None),
+        (Engine("ray", None, 4, 0.0, "auto"), [SMALL], False, None),
+        (Engine("ray", None, 2, 0.0, "cpu"), [LARGE], True, None),
+    ],
+)
+def test_a_cluster_without_room_is_refused(engine, nodes, here, message) -> None:
+    if message is None:
+        return check_room(engine, nodes, here)
+    with pytest.raises(ValueError, match=message):
+        check_room(engine, nodes, here)
+
+
+@pytest.mark.slow
+def test_no_task_waits_for_ever(tmp_path: Path, cluster) -> None:
+    log, begin = tmp_path / "log", time.monotonic()
+    for engine in (Engine("ray", cpus=64), Engine("ray", gpus=1.0, device="auto")):
+        with pytest.raises(ValueError, match="no node can hold a task; the 1 nodes .* 2 CPUs"):
+            run_tasks(multiply, torch.arange(3.0), {"2": (2, str(log))}, engine, scratch=tmp_path)
+    assert time.monotonic() - begin < 10 and not log.exists()
 
 
 @pytest.mark.slow

@@ -75,6 +75,20 @@ def name_queries(prompts: dict[str, list[str] | dict[str, dict]]) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
+def with_captions(prompts: dict, captions: Sequence[str]) -> dict:
+    """Prompts by kind in which a number stands for so many captions of the data, spread over its
+    different ones; none is asked twice. Raises ValueError for more than there are."""
+    counts = {kind: n for kind, n in prompts.items() if type(n) is int}
+    total, different = sum(counts.values()), list(dict.fromkeys(filter(None, captions)))
+    if total > len(different):
+        found = (
+            f"prompts ask for {counts} captions; the images have {len(different)} different ones"
+        )
+        raise ValueError(f"{found} (the first of each)")
+    spread = iter([different[i * len(different) // total] for i in range(total)])
+    return prompts | {kind: [next(spread) for _ in range(n)] for kind, n in counts.items()}
+
+
 def read_queries(path: Path) -> pd.DataFrame:
     """Table of queries from a csv file; names and prompts come letter by letter."""
     return read_table(path, ("name", "kind", "prompt", "where"))

@@ -19,8 +19,8 @@ from abu import ROOT
 
 GRID = "benchmarks/ablations.yaml"
 STAGES = {
-    "unlearn": ["cache@base", "unlearn@base"],
-    "evaluate": ["cache@base", "unlearn@base", "compare@base", "retrain", "evaluate"],
+    "unlearn": ["sources", "cache@base", "unlearn@base"],  # sources: links own data
+    "evaluate": ["sources", "cache@base", "unlearn@base", "compare@base", "retrain", "evaluate"],
 }
 # the judge asks for nobody else
 JUDGED = {"retrain.methods": ["abu"], "compare.methods": ["random"]}
@@ -65,10 +65,15 @@ def commands(grid: dict, target: str, known: dict) -> list[list[str]]:
     """Arguments of dvc that queue the choices which ``known`` (see ``experiments``) has not, or has
     as failed.
 
-    Raises ValueError for another target than those in STAGES.
+    Raises ValueError for another target than those in STAGES, and for a mapping, which DVC merges
+    into what is there: ``{}`` would change nothing.
     """
     if target not in STAGES:
         raise ValueError(f"target is {target!r}; expected one of {sorted(STAGES)}")
+    for row in rows(grid):
+        if merged := [key for key, value in row.overrides.items() if isinstance(value, dict)]:
+            found = f"{row.factor} {row.value} gives {merged} a mapping, which DVC would merge"
+            raise ValueError(f"{found}; expected its entries, as {merged[0]}.NAME: VALUE")
     also = JUDGED if target == "evaluate" else {}
     wanted = [
         row

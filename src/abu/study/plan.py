@@ -40,7 +40,8 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     train, prepare, c = (study[name] for name in ("train", "prepare", "customize"))
     prompts, steps = (bench.of("generate")[name] for name in ("prompts", "steps"))
     custom = what["kind"] == "customized"
-    drawn, tuning = sum(map(len, prompts.values())), len(prompts.get("tuning", []))
+    counts = {kind: p if isinstance(p, int) else len(p) for kind, p in prompts.items()}
+    drawn, tuning = sum(counts.values()), counts.get("tuning", 0)
     if custom:  # asked by system or category, or as published
         drawn = len(prompts.get(system) or prompts.get(what.get("category")) or [])
         if c["tasks"]:

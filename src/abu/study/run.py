@@ -6,8 +6,9 @@ its own section, the pairs (YAML values), and ``out``, the folder it owns. A not
 replaces parameters of the section. One that declares ``systems`` or ``study`` receives all systems,
 or all of ``params.yaml``. The executed copy, without anything that differs between equal runs, is
 ``results/STAGE.ipynb`` or ``results/STAGE-SYSTEM.ipynb``; what a run took goes to
-``results/stages.csv``. Started in another checkout of the study, such as the folder of a queued DVC
-experiment, it runs with the modules of that one. The only module that knows papermill.
+``results/stages.csv``. The stage ``sources`` has no notebook. Started in another checkout of the
+study, such as the folder of a queued DVC experiment, it runs with the modules of that one. The only
+module that knows papermill.
 """
 
 import os
@@ -16,16 +17,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
 from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.study.costs import MEASURED, STAGE, STAGES, record
+from abu.study.declared import check, check_study, check_value, declarations
+from abu.study.memory import advice, reason
+from abu.study.sources import SOURCES, link_named, write_sources
 
 ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -53,19 +58,12 @@ def executed(stage: str, system: str) -> str:
 
 def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | None]:
     """The system that a stage asks about ("": none), and its notebook's parameters (None: nothing
-    is done). KeyError for a stage, system or parameter that does not exist."""
-    study = read(root / "params.yaml")
-    paths = sorted((root / "notebooks").glob("*.ipynb"))
-    declared = {path.stem: papermill.inspect_notebook(str(path)).keys() for path in paths}
-    asking = {name for name in declared if "system" in declared[name]}
+    is done). KeyError for a stage, system or parameter that does not exist or is missing, and
+    ValueError for a value of another kind than its notebook declares, in any section."""
+    study, declared = checked(root)
     check("stage", [stage], study.keys() & declared)
-    check("common parameter", study["common"], set().union(*declared.values()))
-    for kind, sections in study["changes"].items():
-        check(f"section of changes.{kind}", sections, asking)
-    for system in study["systems"].values():
-        check("kind of system", [system["kind"]], study["changes"])
     values, system = (study[stage] or {}) | pairs, ""
-    if stage in asking:
+    if "system" in declared[stage]:
         system = pairs.get("system", "base")
         check("system", [system], study["systems"])
         changes = study["changes"][study["systems"][system]["kind"]].get(stage, {})
@@ -73,19 +71,25 @@ def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | 
             return system, None
         values = (study[stage] or {}) | changes | pairs | {"system": system}
     check(f"parameter of {stage}.ipynb", values, declared[stage])
+    for name, value in pairs.items():
+        check_value(f"{stage}.{name}", value, declared[stage][name])
     given = study["common"] | {"systems": study["systems"], "study": study}
     given = {name: value for name, value in given.items() if name in declared[stage]}
     return system, given | values | {"out": folder(stage, system)}
 
 
-def check(what: str, names: Iterable[str], those: Iterable[str]) -> None:
-    """KeyError, with what there is, unless all ``names`` are among ``those``."""
-    if unknown := sorted(set(names) - set(those)):
-        raise KeyError(f"unknown {what} {', '.join(unknown)}; expected some of {sorted(those)}")
+def checked(root: Path) -> tuple[dict, dict[str, dict]]:
+    """All of ``params.yaml``, refused as in ``parameters``, and what notebooks declare, by name."""
+    study = read(root / "params.yaml")
+    declared = {path.stem: declarations(path) for path in (root / "notebooks").glob("*.ipynb")}
+    check_study(study, declared)
+    return study, declared
 
 
 def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     """Execute a stage's notebook; what ``parameters`` refuses is refused before it writes."""
+    if stage == SOURCES:
+        return write_sources(checked(root)[0], root)
     system, values = parameters(stage, pairs, root)
     out, target = root / folder(stage, system), root / executed(stage, system)
     for kind in read(root / "params.yaml")["changes"].keys() - {"base"}:
@@ -97,20 +101,34 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
         title = nbformat.v4.new_markdown_cell(f"# {stage}, {system}\n\n{NOTHING}")
         return nbformat.write(normalised(nbformat.v4.new_notebook(cells=[title])), target)
     begin = time.perf_counter()
-    with progress_to_terminal():
-        notebook = papermill.execute_notebook(
-            str(root / "notebooks" / f"{stage}.ipynb"),
-            str(target),
-            values,
-            cwd=str(root),
-            progress_bar=False,
-            record_timing=False,
-            coalesce_streams=True,
-        )
+    try:
+        with progress_to_terminal():
+            notebook = papermill.execute_notebook(
+                str(root / "notebooks" / f"{stage}.ipynb"),
+                str(target),
+                values,
+                cwd=str(root),
+                progress_bar=False,
+                record_timing=False,
+                coalesce_streams=True,
+            )
+    except (DeadKernelError, PapermillExecutionError) as error:
+        if not (why := reason(error)):
+            raise
+        changed = changed_by(stage, system, root)
+        told = advice(stage, system, values, changed, peak_of_children(), root)
+        raise MemoryError(f"{executed(stage, system)}: {why}; {told}") from error
     nbformat.write(normalised(notebook), target)
     took = {"seconds": time.perf_counter() - begin, "peak_bytes": peak_of_children()}
     took["disk_bytes"] = bytes_under(out)
     record({(stage, system): took}, root / STAGES, STAGE, MEASURED)
+
+
+def changed_by(stage: str, system: str, root: Path) -> dict[str, str]:
+    """Parameters that ``changes`` gives a stage of a system, and the section where it does."""
+    study = read(root / "params.yaml")
+    kind = study["systems"].get(system, {}).get("kind")
+    return dict.fromkeys(study["changes"].get(kind, {}).get(stage) or (), f"changes.{kind}.{stage}")
 
 
 def leave(folder: Path) -> None:
@@ -170,7 +188,7 @@ def settle(here: Path) -> None:
 
     Modules: the process starts again with those of ``here``. Finished tasks: a queued experiment
     shares the ``scratch/`` of the study that queued it, which DVC names; folders in it are named by
-    all inputs.
+    all inputs. What parameters name and git ignores, own data, is linked likewise.
     """
     if not (here / "src/abu/study/run.py").exists():
         return
@@ -178,6 +196,8 @@ def settle(here: Path) -> None:
     if study != here and not scratch.exists():
         (study / "scratch").mkdir(exist_ok=True)
         scratch.symlink_to(study / "scratch")
+    if study != here:
+        link_named(read(here / "params.yaml"), here, study)
     modules = str(here / "src")
     if here != ROOT and os.environ.get("PYTHONPATH") != modules:
         command = [sys.executable, "-m", "abu.study.run", *sys.argv[1:]]
@@ -189,4 +209,4 @@ if __name__ == "__main__":
     os.environ.update(ENVIRONMENT)
     stage, *pairs = sys.argv[1:]
     split = dict(pair.split("=", 1) for pair in pairs)
-    execute(stage, {key: YAML(typ="safe").load(value) for key, value in split.items()})
+    execute(stage, {key: value if key == "system" else read(value) for key, value in split.items()})

@@ -29,12 +29,14 @@ NOT_HASHED = {"hashed": False}
 class Engine:
     """Where tasks run: ``process``, one after the other here; ``ray``, as many at once as the
     cluster at ``address`` (None: a local one) has room for, each with ``cpus`` threads and
-    ``gpus`` accelerators (a fraction shares one). Raises ValueError for another name."""
+    ``gpus`` accelerators (a fraction shares one). ``device``: that which the study asks for,
+    ``auto`` or cuda where a task has accelerators. Raises ValueError for another name."""
 
     name: str = "process"
     address: str | None = None
     cpus: int = 1
     gpus: float = 0.0
+    device: str = "cpu"
     retries: int = 3  # of a task whose worker dies
 
     def __post_init__(self):
@@ -131,6 +133,28 @@ def here(
         yield name, *timed(function, shared, given(arguments))
 
 
+def check_room(engine: Engine, nodes: list[dict], accelerated: bool) -> None:
+    """Raise ValueError where tasks would wait for ever, since none of ``nodes`` (as ``ray.nodes``
+    has them) can hold one, or run on another device than was asked for: Ray shows a task only the
+    accelerators that it asks for, and a task's device is that of this process (``accelerated``).
+    Nodes that an autoscaling cluster could yet start do not count."""
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    sizes = [(each.get("CPU", 0), each.get("GPU", 0)) for each in alive]
+    there = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(sizes)))
+    there = f"the {len(sizes)} nodes of the cluster have {there}"
+    asked = f"common.task_cpus is {engine.cpus}, common.task_gpus {engine.gpus:g}"
+    if not any(cpus >= engine.cpus and gpus >= engine.gpus for cpus, gpus in sizes):
+        raise ValueError(f"{asked}: no node can hold a task; {there}")
+    on_gpu = engine.device == "auto" or engine.device.startswith("cuda")
+    if on_gpu and not engine.gpus and any(gpus for _, gpus in sizes):
+        expected = "expected some for each task, e.g. 1 or 0.25, or common.device: cpu"
+        raise ValueError(f"{asked}: Ray hides GPUs from such tasks; {there}; {expected}")
+    if engine.gpus and not (on_gpu and accelerated):
+        found = "and this process has no GPU" if on_gpu else "and tasks would leave GPUs alone"
+        expected = "run the stage on a node that has one, or set common.task_gpus: 0"
+        raise ValueError(f"{asked}, common.device {engine.device}, {found}: {expected}")
+
+
 def on_ray(
     function: Callable, shared, tasks: dict[str, tuple], engine: Engine
 ) -> Iterator[tuple[str, Tensors, float]]:
@@ -144,6 +168,7 @@ def on_ray(
     if not ray.is_initialized():
         local = engine.address is None
         ray.init(engine.address, log_to_driver=False, include_dashboard=False if local else None)
+    check_room(engine, ray.nodes(), torch.cuda.is_available())
 
     def work(shared, arguments):
         torch.set_num_threads(engine.cpus)

@@ -1,0 +1,98 @@
+"""Files and folders that parameters name, by their bytes: a dependency of stages that read them.
+
+DVC depends on paths, and such a parameter may as well be null, a name on a hub, or a list. So the
+stage ``sources`` runs each time and writes ``results/sources/STAGE.json``, on which STAGE depends:
+digests of all that its section, or ``changes``, names and that is there, but for what ``dvc.yaml``
+names itself (``${prepare.images}``). Files whose size and time are as before are not read again.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from abu.data.files import write_json
+
+SOURCES = "sources"
+OUT = Path("results", SOURCES)
+MEMO = Path("scratch/digests.json")
+STAGE_DEPS = re.compile(rf"{OUT}/(\w+)\.json")
+WATCHED = re.compile(r"\$\{(\w+\.\w+)\}")
+MADE = ("results", "scratch")  # a stage's own
+
+
+def texts(place: str, value) -> Iterator[tuple[str, str]]:
+    """Every text in a value, with its place: ``section.name.key``."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in parts:
+            yield from texts(f"{place}.{key}", part)
+
+
+def named(study: dict, stage: str, root: Path) -> dict[str, Path]:
+    """What a stage's parameters name that is there, by the parameters' places."""
+    changes = {kind: sections.get(stage) for kind, sections in study["changes"].items()}
+    given = [*texts(stage, study.get(stage))]
+    given += [pair for kind in changes for pair in texts(f"changes.{kind}.{stage}", changes[kind])]
+    paths = {place: root / text for place, text in given if text.strip()}
+    made = [root / name for name in MADE]
+    return {
+        place: path
+        for place, path in paths.items()
+        if os.path.exists(path) and not any(path == m or m in path.parents for m in made)
+    }
+
+
+def link_named(study: dict, here: Path, there: Path) -> None:
+    """Link into ``here`` what parameters name relative to another checkout of the study and have
+    only ``there``, since git ignores it."""
+    for _, text in texts("", study):
+        path, first = here / text, Path(text).parts[:1]
+        inside = text.strip() and not Path(text).is_absolute() and ".." not in Path(text).parts
+        if inside and first[0] not in MADE and not os.path.lexists(path):
+            if os.path.exists(there / text):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.symlink_to(there / text)
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file, and the list of images beside an array of them; or all files below a folder."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    listing = path.with_suffix(".json")
+    return [path, listing] if path.suffix == ".npy" and listing.is_file() else [path]
+
+
+def write_sources(study: dict, root: Path) -> None:
+    """Write what every stage that asks for it in ``dvc.yaml`` depends on."""
+    text, memo = (root / "dvc.yaml").read_text(), {}
+    if (root / MEMO).exists():
+        memo = json.loads((root / MEMO).read_text())
+    seen: dict[str, list] = {}
+
+    def digest(file: Path) -> str:
+        stat, name = file.stat(), str(file.resolve())
+        now = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        seen[name] = memo[name] if memo.get(name, [])[:3] == now else [*now, sha256(file)]
+        return seen[name][3]
+
+    (root / OUT).mkdir(parents=True, exist_ok=True)
+    for stage in sorted(set(STAGE_DEPS.findall(text))):
+        digests = {
+            place: {os.path.relpath(file, path): digest(file) for file in files_of(path)}
+            for place, path in named(study, stage, root).items()
+            if place not in WATCHED.findall(text)
+        }
+        write_json(root / OUT / f"{stage}.json", digests)
+    if any(memo.get(name) != known for name, known in seen.items()):
+        (root / MEMO.parent).mkdir(exist_ok=True)
+        write_json(root / MEMO, memo | seen)
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as bytes_of_it:
+        return hashlib.file_digest(bytes_of_it, "sha256").hexdigest()
