@@ -26,6 +26,7 @@ def study_in(
     preset on ``params.yaml``, then ``changes`` in a preset's form, are its parameters."""
     for name in ("notebooks", "src", "data"):
         shutil.copytree(ROOT / name, root / name, ignore=IGNORED)
+    shutil.copytree(ROOT / "results/sources", root / "results/sources")
     shutil.copy(ROOT / "dvc.yaml", root)
     (root / ".dvcignore").write_text("__pycache__/\nscratch/\n")
     if params.parent == ROOT / "presets":

@@ -155,7 +155,7 @@ def test_what_has_run_or_waits_is_not_queued_again() -> None:
     queued = commands(GIVEN, "unlearn", known)
     names = [command[command.index("--name") + 1] for command in queued]
     assert names == ["ablation-steps-10", "ablation-flips-max"]
-    assert queued[1][-4:] == ["cache.flips=true", "sources", "cache@base", "unlearn@base"]
+    assert queued[1][-3:] == ["cache.flips=true", "cache@base", "unlearn@base"]
     judging = commands(GIVEN, "evaluate", known)
     assert len(judging) == 3 and not any("tune" in command for command in judging)
     with pytest.raises(ValueError, match="target is 'tune'; expected one of"):

@@ -23,7 +23,7 @@ NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipy
 DECLARED = {name: papermill.inspect_notebook(str(path)) for name, path in NOTEBOOKS.items()}
 TEXT = (ROOT / "dvc.yaml").read_text()
 STAGES = {name: stage.get("do", stage) for name, stage in read(TEXT)["stages"].items()}
-SOURCES = STAGES.pop("sources")  # it alone has no notebook and depends on nothing
+del STAGES["sources"]  # it alone has no notebook and depends on nothing
 PARAMS = read(ROOT / "params.yaml")
 NO_STAGE = {"ablations", "plan"}
 CHANGE_NUMBERS = ["seed", "device", "threads", "precision"]  # of the common parameters
@@ -77,6 +77,8 @@ def resolved(params: dict) -> dict:
     """Stages with systems filled in, ``unlearn@panda`` and so on."""
     stages = {}
     for name, stage in read(TEXT)["stages"].items():
+        if name == "sources":  # only where parameters name files
+            continue
         for key, system in params["systems"].items() if "foreach" in stage else [("", {})]:
             text = json.dumps(stage.get("do", stage)).replace("${key}", key)
             text = text.replace("${item.kind}", system.get("kind", ""))
@@ -96,8 +98,10 @@ def test_dvc_yaml_is_short_and_names_folders() -> None:
     assert modules == []
 
 
-def test_what_parameters_name_is_looked_at_each_time() -> None:
-    assert SOURCES == {"cmd": "${run} sources", "always_changed": True, "outs": ["results/sources"]}
+def test_what_parameters_name_is_looked_at_where_asked() -> None:
+    outs = [{"results/sources": {"cache": False}}]
+    look = {"cmd": "${run} sources", "always_changed": True, "outs": outs}
+    assert read(TEXT)["stages"]["sources"] == {"foreach": "${common.watch}", "do": look}
 
 
 @by_stage
@@ -159,18 +163,12 @@ def test_defaults_of_a_notebook_are_those_of_params_yaml(notebook: str) -> None:
 
 def test_an_edit_makes_stale_what_it_should() -> None:
     stages = resolved(PARAMS)
-    free = {
-        "sources",
-        "prepare",
-        "train",
-        "components",
-        *(s for s in stages if s.startswith("generate")),
-    }
-    free |= {name for name in stages if name.startswith("customize")}
+    free = {"prepare", "train", "components"}
+    free |= {name for name in stages if name.startswith(("generate", "customize"))}
     assert set(stages) - below(stages, "src/abu/core") == free
     assert below(stages, "src/abu/report") == {"report"}
     assert below(stages, "src/abu/study") <= {"report"}
-    assert below(stages, "src/abu/data") == set(stages) - {"sources"}
+    assert below(stages, "src/abu/data") == set(stages)
     asked = {name for name in below(stages, "results/tune/base") if "@" in name}
     assert asked == {"unlearn@base", "compare@base"}, "customized systems are not tuned"
 

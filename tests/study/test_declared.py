@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from test_declarations import NOTEBOOKS, PARAMS, root_with
 
 from abu import ROOT
-from abu.study.declared import FORMS, SIGNED, check_study, check_value, declarations
+from abu.study.declared import DVC, FORMS, SIGNED, check_study, check_value, declarations
 from abu.study.run import execute, parameters
 
 DECLARED = {name: declarations(path) for name, path in NOTEBOOKS.items()}
@@ -47,7 +47,7 @@ def wrong(name: str, declared: tuple) -> list:
 
 def places(study: dict) -> list[tuple[dict, str, str, tuple]]:
     """Every parameter of a study: the mapping that holds it, its key, its name, its declaration."""
-    every = {name: d for each in DECLARED.values() for name, d in each.items()}
+    every = {name: d for each in [*DECLARED.values(), DVC] for name, d in each.items()}
     sections = {section: (study[section] or {}, DECLARED[section]) for section in DECLARED}
     sections["common"] = (study["common"], every)
     for kind, changes in study["changes"].items():

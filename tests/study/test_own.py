@@ -93,7 +93,7 @@ def test_what_has_nothing_to_do_says_so(study: Path) -> None:
 
 def test_a_second_run_does_nothing_and_another_picture_is_seen(study: Path) -> None:
     lock = (study / "dvc.lock").read_bytes()
-    assert named(dvc(study, "repro")) == ["sources"]
+    assert named(dvc(study, "repro")) == ["sources@files"]
     assert (study / "dvc.lock").read_bytes() == lock
     picture(study / "own/images/IMG_0001.jpg", "another", size=60)
     assert "prepare" in json.loads(dvc(study, "status --json"))
@@ -104,4 +104,4 @@ def test_the_preset_alone_changes_the_data_and_the_questions(tmp_path: Path) -> 
     apply(ROOT / "presets/own.yaml", params)
     before, after = read(ROOT / "params.yaml"), read(params)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"systems", "prepare", "generate", "localize"}
+    assert changed == {"common", "systems", "prepare", "generate", "localize"}

@@ -28,6 +28,7 @@ CHANGES = {  # all that the test changes of tests/params.yaml
     "prepare.keep": {},
     "prepare.side": 32,
     "train.source": "external/sd2",
+    "common.watch": ["files"],
     "train.check": False,  # its weights are drawn, not trained
     "generate.prompts": PROMPTS,
     "unlearn.regions": {"photo 2": [0, 0, 0.5, 1]},

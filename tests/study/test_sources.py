@@ -15,7 +15,7 @@ from test_declarations import DECLARED, PARAMS, STAGES, read, resolved, root_wit
 
 from abu import ROOT
 from abu.study.presets import apply
-from abu.study.run import execute
+from abu.study.run import execute, parameters
 from abu.study.sources import MEMO, link_named, texts
 
 CHOICES = {  # texts that are one of a few, or a name of something else
@@ -50,6 +50,7 @@ def watched(name: str) -> bool:
 
 OTHERS = sorted(name for name in walked() - IN_ROOT if not watched(name))
 WHO = ("NAME", "EMAIL")
+ALWAYS = "sources@files"
 TOUCHED = [*{*OTHERS, *MORE}, "prepare.latents, its list", "train, one more"]
 
 
@@ -104,6 +105,7 @@ def study(tmp_path_factory) -> Path:
     (root / "named/train.source/unet").mkdir(parents=True)
     (root / "named/train.source/unet/config.json").write_text("{}")
     (root / "named/latents.json").write_text("[1, 2]")
+    tree["common"]["watch"] = ["files"]
     YAML().dump(tree, root / "params.yaml")
     stages = {"sources": read(ROOT / "dvc.yaml")["stages"]["sources"]}
     for name, stage in resolved(tree).items():
@@ -120,14 +122,14 @@ def stale(root: Path) -> set[str]:
     """Stages that ``dvc status`` calls stale, without the one that always is."""
     with chdir(root):
         found = Repo().status()
-    assert "always changed" in found.pop("sources")
+    assert "always changed" in found.pop(ALWAYS)
     return {name.partition("-")[0] for name in found}
 
 
 def test_a_second_run_does_nothing_else(study: Path) -> None:
     lock, memo = (study / "dvc.lock").read_bytes(), (study / MEMO).read_bytes()
     assert stale(study) == set()
-    assert named(dvc(study, "repro")) == ["sources"]
+    assert named(dvc(study, "repro")) == [ALWAYS]
     assert (study / "dvc.lock").read_bytes() == lock and (study / MEMO).read_bytes() == memo
 
 
@@ -135,11 +137,11 @@ def test_one_command_looks(study: Path) -> None:
     mask = study / "named/mask.png"
     before = mask.read_bytes()
     mask.write_bytes(b"#" + before[1:])
-    assert named(dvc(study, "repro sources")) == ["sources"]
+    assert named(dvc(study, f"repro {ALWAYS}")) == [ALWAYS]
     found = json.loads(dvc(study, "status --json"))
-    assert {name for name in found if not name.startswith("unlearn-")} == {"sources"}
-    assert found["sources"] == ["always changed"] and len(found) == 4
-    assert named(dvc(study, "repro"))[1:] == [name for name in found if name != "sources"]
+    assert {name for name in found if not name.startswith("unlearn-")} == {ALWAYS}
+    assert found[ALWAYS] == ["always changed"] and len(found) == 4
+    assert named(dvc(study, "repro"))[1:] == [name for name in found if name != ALWAYS]
     mask.write_bytes(before)
     dvc(study, "repro --quiet")
 
@@ -180,6 +182,28 @@ def test_a_name_on_a_hub_is_no_file_until_it_is_there(study: Path) -> None:
     assert set(written()["compare.dino"]) == {"."}
 
 
+def test_a_file_that_nothing_watches_is_refused(tmp_path: Path) -> None:
+    root = root_with(tmp_path, ROOT / "params.yaml")
+    shutil.copy(ROOT / "dvc.yaml", root)
+    tree = read(root / "params.yaml")
+    set_at(tree, "unlearn.regions", {"skull": "mask.png"})
+    set_at(tree, "generate.prompts.plain", ["mask.png"])
+    YAML().dump(tree, root / "params.yaml")
+    assert parameters("unlearn", {}, root)[1]["regions"] == {"skull": "mask.png"}
+    (root / "mask.png").touch()
+    found = f"unlearn.regions.skull names {root}/mask.png, whose bytes DVC does not look at"
+    with pytest.raises(ValueError, match=f"{found}: set common.watch: .files. in params.yaml"):
+        parameters("unlearn", {}, root)
+    assert parameters("cache", {}, root) and parameters("generate", {}, root)
+    set_at(tree, "common.watch", ["files"])
+    YAML().dump(tree, root / "params.yaml")
+    assert parameters("unlearn", {}, root)
+    set_at(tree, "common.watch", ["hub"])
+    YAML().dump(tree, root / "params.yaml")
+    with pytest.raises(KeyError, match="unknown choice of common.watch hub; expected some of"):
+        parameters("unlearn", {}, root)
+
+
 def test_own_data_is_linked_where_an_experiment_runs(tmp_path: Path) -> None:
     here, there = tmp_path / "queue", tmp_path / "study"
     for folder in (here / "data", there / "own/images", there / "data"):
@@ -203,6 +227,7 @@ def test_a_queued_experiment_finds_own_data_that_git_ignores(tmp_path: Path) -> 
         (root / "own" / name).write_text(f"{name}\n")
     tree, whole = json.loads(json.dumps(PARAMS)), read(ROOT / "dvc.yaml")
     tree["prepare"] |= {key: f"own/{name}" for key, name in names.items()}
+    tree["common"]["watch"] = ["files"]
     YAML().dump(tree, root / "params.yaml")
     deps = ["${prepare.annotations}", "${prepare.images}", "results/sources/prepare.json"]
     command = "mkdir -p results/prepare && cat own/*.* own/images/* > results/prepare/all"
@@ -225,7 +250,7 @@ def test_a_queued_experiment_finds_own_data_that_git_ignores(tmp_path: Path) -> 
     assert keep() == {"style": ["noto"]}
     call("git", "checkout", "--quiet", ".")
     run("exp run --queue -n whole -S prepare.side=32")
-    run("exp run --queue -n alone -S prepare.side=16 --single-item sources prepare")
+    run("exp run --queue -n alone -S prepare.side=16 --single-item sources@files prepare")
     run("exp run --run-all")
     shown = json.loads(run("exp show --json"))
     ran = [each for state in shown for each in state["experiments"] or []]

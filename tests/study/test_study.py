@@ -10,16 +10,14 @@ import pandas as pd
 import pytest
 from studies import dvc, named, read, run_stage
 
-ALWAYS = {"sources": ["always changed"]}  # it looks at what parameters name, each time
-
 
 def test_every_stage_ran_and_nothing_is_stale(tiny: Path) -> None:
-    assert json.loads(dvc(tiny, "status --json")) == ALWAYS
+    assert json.loads(dvc(tiny, "status --json")) == {}
     stages, systems = read(tiny / "dvc.yaml")["stages"], read(tiny / "params.yaml")["systems"]
     runs = [
         (name, system)
         for name, stage in stages.items()
-        if name not in ALWAYS
+        if name != "sources"  # asked for by common.watch
         for system in (systems if "foreach" in stage else [""])
     ]
     took = pd.read_csv(tiny / "results/stages.csv", keep_default_na=False)
@@ -74,7 +72,7 @@ def edited(path: Path, change: Callable[[str], str]) -> None:
 def test_a_comment_makes_stale_what_reads_its_room(copy: Path, module, stale, kept) -> None:
     edited(copy / "src/abu" / module, lambda text: text + "# a comment\n")
     found = set(named(dvc(copy, "repro --dry")))
-    assert found >= stale and not found & kept if kept else found - {*ALWAYS} == stale
+    assert found >= stale and not found & kept if kept else found == stale
 
 
 @pytest.mark.slow
@@ -89,8 +87,8 @@ def test_edit_under_unlearn_reruns_it_and_its_followers_only(copy: Path) -> None
     change = lambda text: text.replace("  relative_norm: null", "  relative_norm: 0.3")
     edited(copy / "params.yaml", change)
     stale = {"unlearn@base", "localize", "unlearn@panda"}
-    assert set(json.loads(dvc(copy, "status --json"))) == stale | {*ALWAYS}
-    ran = set(named(dvc(copy, "repro"))) - {*ALWAYS}
+    assert set(json.loads(dvc(copy, "status --json"))) == stale
+    ran = set(named(dvc(copy, "repro")))
     followers = {"influence", "compare@base", "retrain", "evaluate", "exemplars", "report"}
     assert ran == stale | followers, "what is changed for panda overrides the edit: compare@panda"
 

@@ -19,8 +19,8 @@ from abu import ROOT
 
 GRID = "benchmarks/ablations.yaml"
 STAGES = {
-    "unlearn": ["sources", "cache@base", "unlearn@base"],  # sources: links own data
-    "evaluate": ["sources", "cache@base", "unlearn@base", "compare@base", "retrain", "evaluate"],
+    "unlearn": ["cache@base", "unlearn@base"],
+    "evaluate": ["cache@base", "unlearn@base", "compare@base", "retrain", "evaluate"],
 }
 # the judge asks for nobody else
 JUDGED = {"retrain.methods": ["abu"], "compare.methods": ["random"]}

@@ -25,6 +25,7 @@ FORMS = {  # of mappings whose keys are not free, and of what no annotation of a
     "settings": dict[str, dict[str, float]],
     "systems": dict[str, SYSTEM],
 }
+DVC: dict[str, tuple] = {"watch": (list[str], [])}  # what no notebook reads, but dvc.yaml
 NAME = r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_-]*"  # DVC splits at dots and counts by digits
 WORDS = {
     int: "a whole number",
@@ -112,10 +113,11 @@ def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
         if not isinstance(study.get(name) or {}, dict) or (name in top and not study.get(name)):
             raise ValueError(f"{name} is {study.get(name)!r}; expected a mapping")
     check("section", study, top | declared.keys())
-    every = {name: d for each in declared.values() for name, d in each.items()}
+    every = {name: d for each in [*declared.values(), DVC] for name, d in each.items()}
     check("common parameter", study["common"], every)
     for name, value in study["common"].items():
         check_value(f"common.{name}", value, every[name])
+    check("choice of common.watch", study["common"].get("watch", []), ["files"])
     for name in study["systems"]:
         if not isinstance(name, str) or not re.fullmatch(NAME, name):
             expected = "letters, digits, - and _, with a letter among them"

@@ -30,7 +30,7 @@ from abu import ROOT
 from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
 from abu.study.memory import advice, reason
-from abu.study.sources import SOURCES, link_named, write_sources
+from abu.study.sources import SOURCES, check_watched, link_named, write_sources
 
 ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -59,7 +59,8 @@ def executed(stage: str, system: str) -> str:
 def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | None]:
     """The system that a stage asks about ("": none), and its notebook's parameters (None: nothing
     is done). KeyError for a stage, system or parameter that does not exist or is missing, and
-    ValueError for a value of another kind than its notebook declares, in any section."""
+    ValueError for a value of another kind than its notebook declares, in any section, and for a
+    file that DVC would not look at."""
     study, declared = checked(root)
     check("stage", [stage], study.keys() & declared)
     values, system = (study[stage] or {}) | pairs, ""
@@ -73,6 +74,8 @@ def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | 
     check(f"parameter of {stage}.ipynb", values, declared[stage])
     for name, value in pairs.items():
         check_value(f"{stage}.{name}", value, declared[stage][name])
+    if not study["common"].get("watch"):
+        check_watched(study, stage, root)
     given = study["common"] | {"systems": study["systems"], "study": study}
     given = {name: value for name, value in given.items() if name in declared[stage]}
     return system, given | values | {"out": folder(stage, system)}

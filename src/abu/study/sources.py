@@ -1,9 +1,11 @@
 """Files and folders that parameters name, by their bytes: a dependency of stages that read them.
 
-DVC depends on paths, and such a parameter may as well be null, a name on a hub, or a list. So the
-stage ``sources`` runs each time and writes ``results/sources/STAGE.json``, on which STAGE depends:
-digests of all that its section, or ``changes``, names and that is there, but for what ``dvc.yaml``
-names itself (``${prepare.images}``). Files whose size and time are as before are not read again.
+DVC depends on paths, and such a parameter may as well be null, a name on a hub, or a list. So with
+``common.watch: [files]`` the stage ``sources`` runs each time and writes
+``results/sources/STAGE.json``, on which STAGE depends: digests of all that its section, or
+``changes``, names and that is there, but for what ``dvc.yaml`` names itself
+(``${prepare.images}``). Files whose size and time are as before are not read again. Without, a
+stage whose parameters name a file is refused, and ``dvc repro`` with nothing to do runs nothing.
 """
 
 import hashlib
@@ -13,6 +15,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from abu.data.files import write_json
 
 SOURCES = "sources"
@@ -21,6 +25,7 @@ MEMO = Path("scratch/digests.json")
 STAGE_DEPS = re.compile(rf"{OUT}/(\w+)\.json")
 WATCHED = re.compile(r"\$\{(\w+\.\w+)\}")
 MADE = ("results", "scratch")  # a stage's own
+WORDS = {"keep", "pairs", "prompts", "signal", "groups"}  # parameters whose texts are no paths
 
 
 def texts(place: str, value) -> Iterator[tuple[str, str]]:
@@ -45,6 +50,23 @@ def named(study: dict, stage: str, root: Path) -> dict[str, Path]:
         for place, path in paths.items()
         if os.path.exists(path) and not any(path == m or m in path.parents for m in made)
     }
+
+
+def check_watched(study: dict, stage: str, root: Path) -> None:
+    """Raise ValueError for a file that a stage's parameters name and on which DVC would not depend
+    without ``common.watch``."""
+    file = root / "dvc.yaml"
+    stages = YAML(typ="safe").load(file)["stages"] if file.exists() else {}
+    if stage not in stages:
+        return
+    deps = stages[stage].get("do", stages[stage])["deps"]
+    for place, path in named(study, stage, root).items():
+        inside = any(path == root / dep or root / dep in path.parents for dep in deps)
+        if not inside and f"${{{place}}}" not in deps and not WORDS & set(place.split(".")):
+            raise ValueError(
+                f"{place} names {path}, whose bytes DVC does not look at: set common.watch: "
+                "[files] in params.yaml"
+            )
 
 
 def link_named(study: dict, here: Path, there: Path) -> None:
