@@ -163,7 +163,7 @@ TRAINED = {
         train(caption_dropout=2.0),
         "caption_dropout is 2.0; expected a number within 0..1",
     ),
-    "a negative learning rate": (train(lr=-1.0), "Invalid learning rate: -1.0"),
+    "a negative learning rate": (train(lr=-1.0), "train.lr is -1.0; expected a number, 0 or more"),
     "an unknown mixed precision": (train(precision="fp7"), "fp7. Choose between"),
     "a misspelt option of the U-Net": (
         train(unet={"block_out_chanels": [8]}),
@@ -192,18 +192,24 @@ TRAINED = {
 TEXTS = "expected a list of texts for each kind"
 QUERIES = {
     "no prompt": (prompts({"plain": []}), "no query: the list of prompts is empty"),
-    "prompts without kinds": (prompts(["skull"]), f"prompts are .'skull'.; {TEXTS}"),
+    "prompts without kinds": (
+        prompts(["skull"]),
+        "generate.prompts is .'skull'.; expected a mapping",
+    ),
     "a text in place of prompts": (prompts({"plain": "skull"}), TEXTS),
     "a number in place of a prompt": (prompts({"plain": [3]}), TEXTS),
     "a guidance that is no number": (
         asked("generate", guidance=float("nan")),
-        "guidance is nan; expected a number",
+        "generate.guidance is nan; expected a finite number",
     ),
     "a guidance in words": (
         asked("generate", guidance="high"),
         "guidance is 'high'; expected a number",
     ),
-    "an eta below 0": (asked("generate", eta=-1.0), "eta is -1.0; expected a number within 0..1"),
+    "an eta below 0": (
+        asked("generate", eta=-1.0),
+        "generate.eta is -1.0; expected a number, 0 or more",
+    ),
     "no step of sampling": (asked("generate", steps=0), "steps is 0; expected 1 or more"),
 }
 NO_TASK = "npz holds no finished task"

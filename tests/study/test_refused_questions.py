@@ -127,7 +127,7 @@ UNLEARNED = {
     ),
     "no step": (unlearn(steps=0), "steps is 0"),
     "an N below 1": (unlearn(relative_norm=None, alpha=0.1, n=-5), "n is -5"),
-    "negative damping": (unlearn(damping=-1.0), "damping is -1.0; expected 0 or more"),
+    "negative damping": (unlearn(damping=-1.0), "damping is -1.0; expected a number"),
     "no draw of the gradient": (unlearn(gradient_draws=0), "draws is 0"),
     "a query that is not finite": (
         spoilt("generate/base/latents.npy", with_nan, "unlearn", **STEP),

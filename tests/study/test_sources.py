@@ -209,11 +209,18 @@ def test_own_data_is_linked_where_an_experiment_runs(tmp_path: Path) -> None:
     for folder in (here / "data", there / "own/images", there / "data"):
         folder.mkdir(parents=True)
     np.save(there / "own/latents.npy", np.zeros(1))
+    (there / "own/latents.json").write_text("[2, 1]")  # the order of its images
     given = {"root": "data", "images": "own/images", "latents": "own/latents.npy", "gone": "own/x"}
-    link_named({"prepare": given | {"up": "../study", "all": str(there), "": ""}}, here, there)
+    link_named(
+        {"prepare": given | {"up": "../study", "all": str(there), "": "", "dot": "."}}, here, there
+    )
     assert (here / "own/images").resolve() == there / "own/images"
     assert (here / "own/latents.npy").is_symlink() and not (here / "data").is_symlink()
-    assert sorted(path.name for path in (here / "own").iterdir()) == ["images", "latents.npy"]
+    assert sorted(path.name for path in (here / "own").iterdir()) == [
+        "images",
+        "latents.json",
+        "latents.npy",
+    ]
 
 
 @pytest.mark.slow

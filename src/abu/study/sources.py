@@ -45,11 +45,8 @@ def named(study: dict, stage: str, root: Path) -> dict[str, Path]:
     given += [pair for kind in changes for pair in texts(f"changes.{kind}.{stage}", changes[kind])]
     paths = {place: root / text for place, text in given if text.strip()}
     made = [root / name for name in MADE]
-    return {
-        place: path
-        for place, path in paths.items()
-        if os.path.exists(path) and not any(path == m or m in path.parents for m in made)
-    }
+    own = lambda path: root.is_relative_to(path) or any(path.is_relative_to(m) for m in made)
+    return {place: path for place, path in paths.items() if os.path.exists(path) and not own(path)}
 
 
 def check_watched(study: dict, stage: str, root: Path) -> None:
@@ -73,12 +70,16 @@ def link_named(study: dict, here: Path, there: Path) -> None:
     """Link into ``here`` what parameters name relative to another checkout of the study and have
     only ``there``, since git ignores it."""
     for _, text in texts("", study):
-        path, first = here / text, Path(text).parts[:1]
-        inside = text.strip() and not Path(text).is_absolute() and ".." not in Path(text).parts
-        if inside and first[0] not in MADE and not os.path.lexists(path):
-            if os.path.exists(there / text):
+        parts = Path(text).parts
+        inside = parts and not Path(text).is_absolute() and ".." not in parts
+        if not inside or parts[0] in MADE or not os.path.exists(there / text):
+            continue
+        is_file = (there / text).is_file()
+        for file in files_of(there / text) if is_file else [there / text]:  # a list beside it too
+            path = here / file.relative_to(there)
+            if not os.path.lexists(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.symlink_to(there / text)
+                path.symlink_to(file)
 
 
 def files_of(path: Path) -> list[Path]:
