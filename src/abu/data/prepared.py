@@ -31,8 +31,7 @@ class Prepared:
                 f"{folder / 'manifest.json'} lacks {sorted(lacking)}; expected what prepare writes"
             )
         self.ids: list[int] = self.manifest["ids"]
-        table = read_table(folder / "images.csv")
-        self.images = table.astype(self.manifest.get("numbers", {}))
+        table, numbers = read_table(folder / "images.csv"), self.manifest.get("numbers", {})
         self.background: str = self.manifest.get("background", "white")
         self.latents = Rows(Stored(folder / "latents.npy"))
         self.empty = torch.from_numpy(read_array(folder / "empty.npy"))
@@ -41,11 +40,13 @@ class Prepared:
         self.counts = counts and torch.tensor(counts)
         self.texts = Rows(Stored(folder / "texts.npy", encode if on_the_fly else None))
         lengths = {len(self.ids), len(self.latents), len(self.texts), len(counts or self.ids)}
-        if list(self.images.get("id", [])) != self.ids or len(lengths) > 1:
+        listed = list(table.get("id", [])) if numbers.keys() <= set(table) else []
+        if listed != self.ids or len(lengths) > 1:
             raise ValueError(
                 f"{folder}: images.csv, latents.npy, texts.npy and manifest.json list different "
                 "images"
             )
+        self.images = table.astype(numbers)
         if self.texts.shape[2:] != self.empty.shape:
             raise ValueError(
                 f"{folder}: token states are {tuple(self.texts.shape[2:])}; that of no caption is "

@@ -110,7 +110,9 @@ def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
     """
     top = {"common", "systems", "changes"}
     for name in sorted(top | declared.keys()):
-        if not isinstance(study.get(name) or {}, dict) or (name in top and not study.get(name)):
+        if not isinstance(study.get(name) or {}, dict) or (
+            name in (top - {"changes"}) and not study.get(name)
+        ):
             raise ValueError(f"{name} is {study.get(name)!r}; expected a mapping")
     check("section", study, top | declared.keys())
     every = {name: d for each in [*declared.values(), DVC] for name, d in each.items()}
