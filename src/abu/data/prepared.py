@@ -32,7 +32,6 @@ class Prepared:
             )
         self.ids: list[int] = self.manifest["ids"]
         table = read_table(folder / "images.csv")
-        self.images = table.astype(self.manifest.get("numbers", {}))
         self.background: str = self.manifest.get("background", "white")
         self.latents = Rows(Stored(folder / "latents.npy"))
         self.empty = torch.from_numpy(read_array(folder / "empty.npy"))
@@ -41,11 +40,14 @@ class Prepared:
         self.counts = counts and torch.tensor(counts)
         self.texts = Rows(Stored(folder / "texts.npy", encode if on_the_fly else None))
         lengths = {len(self.ids), len(self.latents), len(self.texts), len(counts or self.ids)}
-        if list(self.images.get("id", [])) != self.ids or len(lengths) > 1:
+        numbers = self.manifest.get("numbers", {})
+        same = list(table.get("id", [])) == self.ids and numbers.keys() <= set(table.columns)
+        if not same or len(lengths) > 1:
             raise ValueError(
                 f"{folder}: images.csv, latents.npy, texts.npy and manifest.json list different "
                 "images"
             )
+        self.images = table.astype(numbers)
         if self.texts.shape[2:] != self.empty.shape:
             raise ValueError(
                 f"{folder}: token states are {tuple(self.texts.shape[2:])}; that of no caption is "
