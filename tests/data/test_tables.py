@@ -94,6 +94,14 @@ def test_fields_called_as_our_columns_replace_none(tmp_path) -> None:
     }
 
 
+@pytest.mark.parametrize("content", ["id,file,caption\n1,a,b\n", "file\na\n", "id,file\n4,a\n"])
+def test_a_table_of_other_images_or_without_their_fields_is_refused(tmp_path, content: str) -> None:
+    prepared(tmp_path, [Captioned(4, Path("a"), ("c",), {"width": 8})])
+    (tmp_path / "images.csv").write_text(content)
+    with pytest.raises(ValueError, match="list different images"):
+        Prepared(tmp_path)
+
+
 def test_right_images_by_numbers_truth_and_their_texts(tmp_path) -> None:
     records = [
         Captioned(i, Path("a"), ("c",), {"n": n, "x": x, "yes": yes, "mixed": mixed})
