@@ -110,9 +110,7 @@ def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
     """
     top = {"common", "systems", "changes"}
     for name in sorted(top | declared.keys()):
-        if not isinstance(study.get(name) or {}, dict) or (
-            name in (top - {"changes"}) and not study.get(name)
-        ):
+        if not isinstance(study.get(name), dict if name in top else dict | None):
             raise ValueError(f"{name} is {study.get(name)!r}; expected a mapping")
     check("section", study, top | declared.keys())
     every = {name: d for each in [*declared.values(), DVC] for name, d in each.items()}
@@ -130,6 +128,7 @@ def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
             "kind of system", [system.get("kind") or f"(none) of systems.{name}"], study["changes"]
         )
     asking = {name for name in declared if "system" in declared[name]}
+    check("system", ["base"] if asking else [], study["systems"])
     filled = {"out", "system", "systems", "study", *study["common"]}
     for section in sorted(declared):
         if lacking := declared[section].keys() - filled - (study.get(section) or {}).keys():
