@@ -173,7 +173,7 @@ def test_ablations_run_in_workspaces_of_their_own(tiny: Path, tmp_path: Path) ->
     dvc(tmp_path, f"config cache.dir {tiny / '.dvc/cache'}")
     shutil.copy(tiny / "dvc.lock", tmp_path)
     shutil.copy(ROOT / ".gitignore", tmp_path)
-    shutil.copytree(tiny / "results", tmp_path / "results")
+    shutil.copytree(tiny / "results", tmp_path / "results", dirs_exist_ok=True)
     (tmp_path / "benchmarks").mkdir()
     steps = {2: {}, 1: {"unlearn.steps": 1}}
     curvature = {"diagonal": {}, "none": {"unlearn.curvature": "none"}}
