@@ -53,6 +53,12 @@ def test_numbers_are_those_recorded() -> None:
         assert judged[method]["p"] > 0.05, "not told apart"
 
 
+def test_the_study_itself_says_what_its_judge_saw() -> None:
+    text = (ROOT / "results/evaluate.ipynb").read_text()
+    found = re.search(r"alone \(([\d.]+), random ([\d.]+)\)", README)
+    assert found and found[1] in text and found[2] in text
+
+
 def test_own_pictures_are_found_as_the_executed_notebook_says() -> None:
     notebook = json.loads((ROOT / "results/unlearn-base.ipynb").read_text())
     said = "".join(
