@@ -93,7 +93,10 @@ def test_fisher_draws_are_among_the_captions_that_an_image_has(denoiser, ragged)
 
 def test_training_draws_are_among_the_captions_that_an_image_has(ragged, scheduler) -> None:
     data = type("Data", (), {**vars(ragged), "empty": torch.zeros(6, 8)})
-    rows, recipe = [(i, k) for i in range(5) for k in range(40)], Recipe({}, 1, 1, 1e-3, 1, 0.0)
+    rows, recipe = (
+        [(i, k) for i in range(5) for k in range(40)],
+        Recipe({}, 1, 1, 1, 1, caption_dropout=0),
+    )
     text = batch(data, scheduler, rows, 0, recipe)[3].reshape(5, 40, -1)
     assert [len(text[i].unique(dim=0)) for i in range(5)] == COUNTS and text.isfinite().all()
 

@@ -8,6 +8,7 @@ leave-K-out retraining.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from abu.data.prepared import Prepared
 from abu.data.progress import track
 from abu.data.readers import read_tensors
 from abu.diffusion.losses import denoising_loss
+from abu.diffusion.muon import Muon, matrices_and_rest
 from abu.diffusion.noise import normals, permutation, stream
 
 
@@ -76,10 +78,11 @@ def learning_rate(step: int, steps: int, warmup: int) -> float:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a U-Net is trained: AdamW, warm-up, annealed to zero; gradients clipped; weights
+    """How a U-Net is trained: Muon and AdamW, warm-up, annealed to zero; gradients clipped; weights
     averaged.
 
-    ``config``: of diffusers' ``UNet2DConditionModel``. ``caption_dropout``: share of examples
+    ``config``: of diffusers' ``UNet2DConditionModel``. ``muon_lr``: of matrices
+    (``abu.diffusion.muon``); None: AdamW moves them too. ``caption_dropout``: share of examples
     without caption, for guidance. ``flips``: mirror images too. ``precision``: accelerate's mixed
     precision. Raises ValueError for a count below 1 or a share outside 0..1.
     """
@@ -89,6 +92,7 @@ class Recipe:
     batch_size: int
     lr: float
     warmup: int
+    muon_lr: float | None = None
     caption_dropout: float = 0.1
     flips: bool = True
     ema_decay: float = 0.995
@@ -98,6 +102,14 @@ class Recipe:
     def __post_init__(self):
         check_counts(steps=self.steps, batch_size=self.batch_size)
         check_shares(caption_dropout=self.caption_dropout, ema_decay=self.ema_decay)
+
+
+def optimizers(unet: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW, of all weights or of those that Muon leaves."""
+    if recipe.muon_lr is None:
+        return [torch.optim.AdamW(unet.parameters(), recipe.lr, weight_decay=0.01)]
+    matrices, rest = matrices_and_rest(unet)
+    return [torch.optim.AdamW(rest, recipe.lr, weight_decay=0.01), Muon(matrices, recipe.muon_lr)]
 
 
 def train(
@@ -111,12 +123,14 @@ def train(
     checkpoint_every: int = 200,
     observe: Callable[[torch.nn.Module], dict[str, float]] | None = None,
     progress: str = "train",
+    stop: int | None = None,
 ) -> tuple[UNet2DConditionModel, list[float], list[dict]]:
     """Train on the images ``keep`` (ids); return the averaged (EMA) U-Net, the loss of each step,
     and what was observed.
 
     ``checkpoint``: a file to go on from, to the bit; it must belong to the same arguments (name it
-    by their fingerprint). ``observe(unet)`` is asked every ``checkpoint_every`` steps. Raises
+    by their fingerprint). ``observe(unet)`` is asked every ``checkpoint_every`` steps. ``stop``:
+    only the first so many steps of the recipe. Raises
     ValueError for an empty ``keep``, a count below 1 or a torn checkpoint, KeyError for an unknown
     id, FloatingPointError for a loss that is not finite. Under ``accelerate launch`` a batch is
     shared by the processes.
@@ -129,13 +143,14 @@ def train(
     steps = recipe.steps
     unet = initial_unet(recipe.config, seed)
     ema = EMAModel(unet.parameters(), decay=recipe.ema_decay)
-    optimizer = torch.optim.AdamW(unet.parameters(), recipe.lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate(step, steps, recipe.warmup)
-    )
-    model, optimizer = accelerator.prepare(unet, optimizer)
+    plain = optimizers(unet, recipe)
+    factor = partial(learning_rate, steps=steps, warmup=recipe.warmup)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(each, factor) for each in plain]
+    model, *moving = accelerator.prepare(unet, *plain)
     ema.to(accelerator.device)
-    stateful = {"unet": unet, "optimizer": optimizer, "schedule": schedule, "ema": ema}
+    stateful: dict = {"unet": unet, "ema": ema}
+    for number, (optimizer, schedule) in enumerate(zip(moving, schedules)):
+        stateful |= {f"optimizer {number}": optimizer, f"schedule {number}": schedule}
     losses: list[float] = []
     history: list[dict] = []
     if checkpoint and checkpoint.exists():
@@ -143,7 +158,7 @@ def train(
         losses, history = state.pop("losses"), state.pop("history")
         for name, value in state.items():
             stateful[name].load_state_dict(value)
-    for step in track(range(len(losses), steps), progress):
+    for step in track(range(len(losses), min(steps, stop or steps)), progress):
         rows = [
             row for row in slots(len(data.ids), step, recipe.batch_size, seed) if row[0] in kept
         ]
@@ -156,14 +171,16 @@ def train(
             loss = denoising_loss(model, scheduler, *tensors).sum() * share
             accelerator.backward(loss)
             clip_grad_norm_(unet.parameters(), recipe.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            for optimizer in moving:
+                optimizer.step()
+            unet.zero_grad()
             ema.step(unet.parameters())
             losses.append(accelerator.reduce(loss.detach(), "mean").item())
             check_finite(f"training loss of step {step}", torch.tensor(losses[-1]))
         else:
             losses.append(math.nan)
-        schedule.step()
+        for schedule in schedules:
+            schedule.step()
         if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
             if observe:
                 ema.store(unet.parameters())
