@@ -4,8 +4,10 @@ autoencoder, and a CLIP with text and image tower on the embedded pictures and c
 A real study loads published ones instead; these exist so that the package needs no model hub.
 """
 
+import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,14 +20,18 @@ from abu import ROOT
 from abu.data.captions import load_captions
 from abu.data.pictures import read_image
 from abu.data.progress import track
+from abu.diffusion.components import LATENTS
+from abu.diffusion.muon import Muon, matrices_and_rest
+from abu.diffusion.train import learning_rate
 
 LENGTH = 24  # tokens of a caption
 LATENT_NOISE = 0.15  # standard deviation of the posterior, for latents of unit variance
 
 
-def cosine(step: int, steps: int, warmup: int = 50) -> float:
-    """Learning-rate factor: linear warm-up, then a half cosine to zero."""
-    return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
+def annealed(optimizer: torch.optim.Optimizer, steps: int):
+    """Schedule of the learning rate: warm-up, then half a cosine to zero."""
+    factor = partial(learning_rate, steps=steps, warmup=50)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def train_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
@@ -59,13 +65,15 @@ def train_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
 
 
 def train_autoencoder(
-    pixels: torch.Tensor, steps: int, seed: int = 0, batch: int = 32, lr: float = 2e-3
+    pixels: torch.Tensor, steps: int, seed: int = 0, batch: int = 8, lr: float = 2e-3
 ) -> AutoencoderKL:
     """Autoencoder with f = 4 and 4 latent channels, kept at zero mean and unit variance.
 
     ``pixels``: float32 [N, 3, 64, 64] in [-1, 1]. The decoder is trained on latents with noise of
     standard deviation ``LATENT_NOISE``, so that small errors of the diffusion model stay small in
-    the picture.
+    the picture. In equal time (157 s of one core) this shape, whose 2 x 2 places are then packed
+    into channels, came back with an error of 0.038, one of f = 8 with 16 channels with 0.069; AdamW
+    alone in batches of 32 (900 steps) with 0.066.
     """
     torch.manual_seed(seed)
     vae = AutoencoderKL(
@@ -78,8 +86,9 @@ def train_autoencoder(
         sample_size=pixels.shape[-1],
         scaling_factor=1.0,
     )
-    optimizer = torch.optim.AdamW(vae.parameters(), lr)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
+    matrices, rest = matrices_and_rest(vae)
+    optimizers = [Muon(matrices), torch.optim.AdamW(rest, lr)]
+    schedules = [annealed(each, steps) for each in optimizers]
     draw = torch.Generator().manual_seed(seed)
     for _ in track(range(steps), "autoencoder"):
         x = pixels[torch.randint(len(pixels), (batch,), generator=draw)]
@@ -97,11 +106,11 @@ def train_autoencoder(
         )
         width = (posterior.logvar - 2 * math.log(LATENT_NOISE)).square().mean()
         loss = F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * edges + 0.1 * scale + 0.01 * width
-        optimizer.zero_grad()
+        vae.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for each in (*optimizers, *schedules):
+            each.step()
     return vae.eval()
 
 
@@ -140,7 +149,7 @@ def train_clip(
         for c in captions
     ]
     optimizer = torch.optim.AdamW(clip.parameters(), 1e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
+    schedule = annealed(optimizer, steps)
     draw = torch.Generator().manual_seed(seed)
     for _ in track(range(steps), "clip"):
         index = torch.randperm(len(pixels), generator=draw)[:batch]
@@ -176,7 +185,7 @@ def separate(
     """
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(encoder.parameters(), 5e-4, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
+    schedule = annealed(optimizer, steps)
     tokens = [
         tokenizer(c, padding="max_length", truncation=True, return_tensors="pt").input_ids
         for c in captions
@@ -206,7 +215,7 @@ def train_components(
     pixels: torch.Tensor,
     captions: list[list[str]],
     out: Path,
-    vae_steps: int = 900,
+    vae_steps: int = 1600,
     clip_steps: int = 400,
 ) -> None:
     """Train all components and save them under ``out`` in diffusers' folder format, with ``clip``
@@ -225,6 +234,7 @@ def train_components(
     separate(encoder, captions, tokenizer, clip_steps)
     encoder.save_pretrained(out / "text_encoder")
     train_autoencoder(pixels, vae_steps).save_pretrained(out / "vae")
+    (out / LATENTS).write_text(json.dumps({"pack": 2}) + "\n")
     DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",

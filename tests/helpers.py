@@ -31,10 +31,10 @@ SMALL = dict(  # U-Net of 8x8 latents with 4 channels, texts of width 8
     layers_per_block=1,
     attention_head_dim=4,
 )
-UNET = dict(  # U-Net of the embedded components' 16x16 latents
-    sample_size=16,
-    in_channels=4,
-    out_channels=4,
+UNET = dict(  # U-Net of the embedded components' packed latents
+    sample_size=8,
+    in_channels=16,
+    out_channels=16,
     block_out_channels=(8, 8),
     norm_num_groups=4,
     layers_per_block=1,
@@ -42,6 +42,7 @@ UNET = dict(  # U-Net of the embedded components' 16x16 latents
     up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
     attention_head_dim=4,
 )
+PLAIN = {"in_channels": 4, "out_channels": 4}  # latents that are not packed
 SCHEDULERS = {
     1: PNDMScheduler(skip_prk_steps=True, steps_offset=1),
     2: EulerDiscreteScheduler(prediction_type="v_prediction", steps_offset=1),
@@ -86,7 +87,7 @@ def stable_diffusion(folder: Path, version: int = 1) -> UNet2DConditionModel:
             sample_size=32,
             scaling_factor=0.18215,
         )
-    unet = tiny_unet(32, sample_size=8, **VERSIONS[version])
+    unet = tiny_unet(32, **PLAIN, sample_size=8, **VERSIONS[version])
     scheduler = SCHEDULERS[version]
     scheduler.register_to_config(
         beta_start=0.00085,

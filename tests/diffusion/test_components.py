@@ -1,5 +1,7 @@
 """The frozen parts: their schedule, and the recipe of the embedded ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from components import train_components
@@ -26,4 +28,11 @@ def test_recipe_of_the_components_trains_and_loads(tmp_path, records) -> None:
     train_components(pixels, captions, tmp_path, vae_steps=1, clip_steps=1)
     parts = load_components(tmp_path)
     assert parts.texts(["skull"]).shape == (1, 24, 128)
-    assert parts.encode(pixels[:1]).shape == (1, 4, 16, 16)
+    latents = parts.encode(pixels[:1])
+    assert latents.shape == (1, 16, 8, 8) and parts.decode(latents).shape == (1, 3, 64, 64)
+    assert parts.factor == 8
+    plain = replace(parts, pack=1)
+    unpacked = plain.encode(pixels[:1])
+    assert unpacked.shape == (1, 4, 16, 16) and plain.factor == 4
+    assert torch.equal(latents[0, 1::4], unpacked[0, :, ::2, 1::2])  # row 0, column 1 of each four
+    assert torch.equal(parts.decode(latents), plain.decode(unpacked))

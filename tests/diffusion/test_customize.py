@@ -16,7 +16,7 @@ from abu.diffusion.noise import normals
 TOKEN = "<new1>"
 PROMPTS = ["<new1> cat", "noto <new1> cat", "<new1> cat"]
 EXEMPLARS = Lessons(
-    normals((4, 16, 16), [("exemplar", i) for i in range(3)]), PROMPTS, [7, 8, 9], "customize"
+    normals((16, 8, 8), [("exemplar", i) for i in range(3)]), PROMPTS, [7, 8, 9], "customize"
 )
 
 
@@ -39,7 +39,7 @@ def test_only_keys_values_and_the_new_token_learn(components) -> None:
     number = taught.tokenizer.convert_tokens_to_ids(TOKEN)
     assert torch.equal(words_before[number], class_vector(components, "cat"))
     losses = customize(unet, taught, TOKEN, [EXEMPLARS], recipe(40, 6))
-    assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 0.02
+    assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 0.005
     after = unet.state_dict()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {name for name in before if "attn2.to_k" in name or "attn2.to_v" in name}
@@ -52,8 +52,8 @@ def test_only_keys_values_and_the_new_token_learn(components) -> None:
 
 
 def test_prior_preservation_keeps_the_loss_of_the_prior_low(components) -> None:
-    x, prompts = normals((4, 16, 16), [("prior", i) for i in range(4)]), ["cat"] * 4
-    eps = normals((4, 16, 16), [("eps", i) for i in range(4)])
+    x, prompts = normals((16, 8, 8), [("prior", i) for i in range(4)]), ["cat"] * 4
+    eps = normals((16, 8, 8), [("eps", i) for i in range(4)])
     t, text = torch.tensor([100, 300, 500, 900]), components.texts(prompts)
 
     def loss_after(*priors: Lessons) -> float:

@@ -57,7 +57,7 @@ def test_published_deltas_draw_as_they_do_in_diffusers(tmp_path, components, saf
     weights, vectors = load_customized(tmp_path)
     merge(base, weights)
     assert list(vectors) == [TOKEN] and torch.equal(vectors[TOKEN], vector)
-    x, t = normals((4, 16, 16), [("x", i) for i in range(2)]), torch.tensor([1, 900])
+    x, t = normals((16, 8, 8), [("x", i) for i in range(2)]), torch.tensor([1, 900])
     text = components.texts(["a cat", "a dog"])
     with torch.no_grad():
         ours = base(x, t, text).sample
@@ -155,7 +155,7 @@ def test_what_is_saved_loads_here_and_in_diffusers(tmp_path, components) -> None
     custom = pipe.unet._process_custom_diffusion(saved)
     pipe.unet.set_attn_processor({**pipe.unet.attn_processors, **custom})
     pipe.load_textual_inversion(tmp_path, weight_name=f"{TOKEN}.safetensors")
-    x, t = normals((4, 16, 16), [("x", 0)]), torch.tensor([300])
+    x, t = normals((16, 8, 8), [("x", 0)]), torch.tensor([300])
     text = told.texts(["<new1> cat"])
     with torch.no_grad():
         states = pipe.text_encoder(fresh.tokens(["<new1> cat"])).last_hidden_state

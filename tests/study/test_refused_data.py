@@ -101,7 +101,7 @@ ANNOTATIONS = {
     "a side of 0": (asked("prepare", side=0), "side is 0; expected 1 pixel or more"),
     "a side that the autoencoder does not divide": (
         asked("prepare", side=66),
-        "side is 66; expected a multiple of 4",
+        "side is 66; expected a multiple of 8",
     ),
     "token states of another type": (
         asked("prepare", token_states="float8"),

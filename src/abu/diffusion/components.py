@@ -1,10 +1,12 @@
 """The frozen parts of a latent diffusion model: tokenizer, text encoder, autoencoder, scheduler."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
@@ -21,6 +23,7 @@ WORDS = {  # of the tokenizer's config
     "tokenizer_class": (None, "CLIPTokenizer", "CLIPTokenizerFast"),
     "do_lower_case": (None, True),
 }
+LATENTS = "latents.json"  # beside the parts: how many places a side are packed
 COLOURS = {"in_channels": (3,), "out_channels": (3,)}
 
 
@@ -32,6 +35,14 @@ class Components:
     text_encoder: CLIPTextModel
     vae: AutoencoderKL
     scheduler: DDIMScheduler
+    pack: int = (
+        1  # places along a side that become channels: [c, h, w] -> [c pack^2, h/pack, w/pack]
+    )
+
+    @property
+    def factor(self) -> int:
+        """Pixels along a side of a place of the latents."""
+        return self.pack * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def length(self) -> int:
@@ -69,27 +80,34 @@ class Components:
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Scaled latents, float32 [B, c, h, w], of pixels in [-1, 1]: the posterior's mode, so that
-        an image has one."""
+        """Scaled and packed latents, float32 [B, c, h, w], of pixels in [-1, 1]: the posterior's
+        mode, so that an image has one."""
         shift, factor = self.scale("cpu")
         latents = self.vae.encode(pixels.to(self.vae.device)).latent_dist.mode().cpu()
-        return (latents if shift is None else latents - shift) * factor
+        latents = (latents if shift is None else latents - shift) * factor
+        return pixel_unshuffle(latents, self.pack)
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels, float32 [B, 3, H, W] in [0, 1], of scaled latents."""
+        """Pixels, float32 [B, 3, H, W] in [0, 1], of scaled and packed latents."""
         shift, factor = self.scale(self.vae.device)
-        latents = latents.float().to(self.vae.device) / factor
+        latents = pixel_shuffle(latents.float().to(self.vae.device), self.pack) / factor
         pixels = self.vae.decode(latents if shift is None else latents + shift).sample
         return (pixels.cpu() / 2 + 0.5).clamp(0, 1)
+
+
+def packing(source: str | Path) -> int:
+    """Places along a side that become channels, as ``latents.json`` of a folder says; 1 without."""
+    file = Path(source, LATENTS)
+    return json.loads(file.read_text())["pack"] if file.is_file() else 1
 
 
 def load_components(
     source: str | Path, device: torch.device | str = "cpu", schedule: dict | None = None
 ) -> Components:
     """Components from a folder or hub name in diffusers' format (``tokenizer``, ``text_encoder``,
-    ``vae``, ``scheduler``), with changes of the scheduler's config; computed in float32 whatever
-    they are stored in.
+    ``vae``, ``scheduler``; ``latents.json`` beside them may pack latents), with changes of the
+    scheduler's config; computed in float32 whatever they are stored in.
 
     Raises ValueError for parts of other classes, and for what a config says that would change a
     number and is not done here; OSError, KeyError as ``load_part``, ``load_scheduler``.
@@ -113,6 +131,5 @@ def load_components(
             f"{place(source, 'tokenizer')} has {len(tokenizer)} tokens; its text encoder knows "
             f"{known}"
         )
-    return Components(
-        tokenizer, encoder, load_part(AutoencoderKL, source, "vae", device), scheduler
-    )
+    autoencoder = load_part(AutoencoderKL, source, "vae", device)
+    return Components(tokenizer, encoder, autoencoder, scheduler, packing(source))

@@ -2,7 +2,7 @@
 by its cross-attention keys and values and one new token alone."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,9 +49,8 @@ def add_token(components: Components, token: str, vector: Tensor) -> Components:
     with torch.random.fork_rng(devices=[]):  # the new row is drawn first, and set after
         encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     set_vector(encoder, tokenizer.convert_tokens_to_ids(token), vector)
-    return Components(
-        tokenizer, encoder.requires_grad_(False).eval(), components.vae, components.scheduler
-    )
+    frozen = encoder.requires_grad_(False).eval()
+    return replace(components, tokenizer=tokenizer, text_encoder=frozen)
 
 
 def add_tokens(components: Components, vectors: Tensors) -> Components:

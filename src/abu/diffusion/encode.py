@@ -79,11 +79,9 @@ def prepare(
         )
     if side < 1:
         raise ValueError(f"side is {side}; expected 1 pixel or more")
-    factor = 2 ** (len(components.vae.config.block_out_channels) - 1)
-    if side % factor:
+    if side % (factor := components.factor):
         raise ValueError(
-            f"side is {side}; expected a multiple of {factor}, by which the autoencoder reduces "
-            "pixels"
+            f"side is {side}; expected a multiple of {factor}, by which latents reduce pixels"
         )
     check_pictures([record.path for record in records], background)
     counts = [len(record.captions) for record in records]

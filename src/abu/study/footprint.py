@@ -14,7 +14,7 @@ from abu.baselines.features import Features, Sketch, feature_task
 from abu.core import attribution as core
 from abu.data.images import Images
 from abu.data.queries import Queries
-from abu.diffusion.components import Components
+from abu.diffusion.components import Components, packing
 from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.noise import normal
@@ -39,10 +39,11 @@ class Bench:
         text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder")
         vae = AutoencoderKL.load_config(source, subfolder="vae")
         self.scheduler = load_scheduler(source)
-        self.side, halvings = study["prepare"]["side"], len(vae["block_out_channels"]) - 1
-        self.latent = (vae["latent_channels"], *[self.side // 2**halvings] * 2)
+        self.side, pack = study["prepare"]["side"], packing(source)
+        factor = pack * 2 ** (len(vae["block_out_channels"]) - 1)
+        self.latent = (vae["latent_channels"] * pack**2, *[self.side // factor] * 2)
         self.tokens = (text.max_position_embeddings, text.hidden_size)
-        self.config = dict.fromkeys(("in_channels", "out_channels"), vae["latent_channels"])
+        self.config = dict.fromkeys(("in_channels", "out_channels"), self.latent[0])
         self.config |= {"cross_attention_dim": text.hidden_size, **given["unet"]}
         if given["source"] and not Path(given["source"]).is_file():
             self.config, _ = published_config(given["source"])
