@@ -1,8 +1,9 @@
 """What notebooks declare of their parameters, and whether what they are given fits.
 
 The cell tagged ``parameters`` annotates each: ``int``, ``list[float]``, ``dict``, ... A default of
-None says that null is allowed too (papermill reads no ``int | None``). Numbers are finite, and 0 or
-more but for seeds and those in ``SIGNED``; an ``int`` is no ``bool`` and no ``float``.
+None says that null is allowed too (papermill reads no ``int | None``), or ``NULLABLE`` does.
+Numbers are finite, and 0 or more but for seeds and those in ``SIGNED``; an ``int`` is no ``bool``
+and no ``float``.
 """
 
 import ast
@@ -16,7 +17,14 @@ from typing import get_args, get_origin
 
 import nbformat
 
-SIGNED = {"seed", "seeds", "half_seeds", "floors", "guidance", "scheduler"}
+SIGNED = {"seed", "seeds", "pair_seeds", "full_seeds", "noises", "floors", "guidance", "scheduler"}
+NULLABLE = {  # null though their default is another
+    "train.source",
+    "train.muon_lr",
+    "generate.source",
+    "retrain.bank",
+    "retrain.audit",
+}
 SYSTEM = {"kind": str, "category": str, "class_word": str, "train_prompt": str, "keep": dict}
 FORMS = {  # of mappings whose keys are not free, and of what no annotation of a notebook says
     "features": {"weights": str, "dimension": int, "timesteps": list[int]},
@@ -55,10 +63,11 @@ def check_value(name: str, value: object, declared: tuple[object, object]) -> No
     """Raise ValueError, by ``name``, for a value that does not fit type and default of what a
     notebook declares."""
     kind, default = declared
-    if value is None and default is None:
+    if value is None and (default is None or name in NULLABLE):
         return
     for place, found, expected in misfits(name, value, kind, name.rpartition(".")[2] in SIGNED):
-        null = " or null" if default is None and place == name else ""
+        nullable = default is None or name in NULLABLE
+        null = " or null" if nullable and place == name else ""
         raise ValueError(f"{place} is {found!r}; expected {expected}{null}")
 
 
