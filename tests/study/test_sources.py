@@ -20,7 +20,7 @@ from abu.study.sources import MEMO, link_named, texts
 
 CHOICES = {  # texts that are one of a few, or a name of something else
     *"device precision engine ray_address weights curvature flips_reduce token_states".split(),
-    *"token system out methods signal prompts pairs groups keep unet scheduler".split(),
+    *"token system out methods signal prompts tuning pairs groups keep unet scheduler".split(),
     *"features settings systems sampler".split(),
 }
 IN_ROOT = {"customize.tasks", "customize.sources"}  # below customize.root

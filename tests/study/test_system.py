@@ -50,10 +50,12 @@ def test_a_customized_system_has_its_exemplars_before_the_trained_images(here: P
 
 
 def test_queries_that_tune_are_not_those_that_are_reported(here: Path) -> None:
-    prompts = read(here / "params.yaml")["generate"]["prompts"]
+    asked = read(here / "params.yaml")["generate"]
     (reported, z, pictures), (tuning, *_) = load_queries(), load_queries(tuning=True)
-    assert tuning.prompt.tolist() == prompts["tuning"] and "tuning" not in set(reported.kind)
-    assert len(reported) == sum(map(len, prompts.values())) - len(tuning)
+    assert tuning.prompt.tolist() == asked["tuning"]["plain"] and set(tuning.kind) == {"plain"}
+    assert len(reported) == sum(map(len, asked["prompts"].values()))
+    both = load_queries(tuning=None)[0]
+    assert len(both) == len(reported) + len(tuning) and both["query"].tolist() == list(both.index)
     assert z.names == reported.name.tolist() and len(z) == len(pictures)
     texts = load_system().components.texts(reported.prompt.tolist())
     assert torch.allclose(z.texts, texts, atol=1e-5)

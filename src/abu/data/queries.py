@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from abu.data.images import Images
+from abu.data.readers import read_array
 from abu.data.tables import cell, read_table
 
 
@@ -39,14 +40,35 @@ class Queries:
 NO_QUERIES = Queries((), torch.empty(0), torch.empty(0))
 
 
-def name_queries(prompts: dict[str, list[str] | dict[str, dict]]) -> pd.DataFrame:
-    """Table of queries (query, name, kind, prompt, where) from prompts by kind.
+Prompts = dict[str, list[str] | dict[str, dict]]
+
+
+def name_queries(prompts: Prompts, tuning: Prompts | None = None) -> pd.DataFrame:
+    """Table of queries (query, name, kind, tuning, prompt, where) from prompts by kind: those that
+    are reported, then those for ``tuning``.
 
     A kind has a list of prompts, or a mapping from each prompt to what images are known to be right
     for it, as ``keep`` in ``load_captions``; of a listed prompt, those whose first caption it is.
     Noise goes by ``name``: the prompt, counted where it comes again, so that adding a query changes
     no other. Raises ValueError for no prompt, or prompts of another form.
     """
+    rows, seen = [], Counter()
+    for asked, tunes in ((prompts, False), (tuning or {}, True)):
+        check_prompts(asked)
+        for kind, entries in asked.items():
+            for prompt in entries:
+                where = entries[prompt] if isinstance(entries, dict) else {"caption": prompt}
+                seen[prompt] += 1
+                name = (prompt or "no caption") + (f" ({seen[prompt]})" if seen[prompt] > 1 else "")
+                row = {"query": len(rows), "name": name, "kind": kind, "tuning": tunes}
+                rows.append(row | {"prompt": prompt, "where": json.dumps(where)})
+    if all(row["tuning"] for row in rows):
+        raise ValueError("no query: the list of prompts is empty")
+    return pd.DataFrame(rows)
+
+
+def check_prompts(prompts) -> None:
+    """Raise ValueError unless each kind has a list of texts, or texts with what is right."""
     entries = prompts.values() if isinstance(prompts, dict) else [None]
     if not all(
         isinstance(e, list | dict) and all(isinstance(prompt, str) for prompt in e) for e in entries
@@ -55,43 +77,54 @@ def name_queries(prompts: dict[str, list[str] | dict[str, dict]]) -> pd.DataFram
             f"prompts are {prompts!r}; expected a list of texts for each kind, e.g. {{'plain': "
             "['skull']}}"
         )
-    rows, seen = [], Counter()
-    for kind, entries in prompts.items():
-        for prompt in entries:
-            where = entries[prompt] if isinstance(entries, dict) else {"caption": prompt}
-            seen[prompt] += 1
-            name = (prompt or "no caption") + (f" ({seen[prompt]})" if seen[prompt] > 1 else "")
-            rows.append(
-                {
-                    "query": len(rows),
-                    "name": name,
-                    "kind": kind,
-                    "prompt": prompt,
-                    "where": json.dumps(where),
-                }
-            )
-    if not rows:
-        raise ValueError("no query: the list of prompts is empty")
-    return pd.DataFrame(rows)
 
 
-def with_captions(prompts: dict, captions: Sequence[str]) -> dict:
-    """Prompts by kind in which a number stands for so many captions of the data, spread over its
-    different ones; none is asked twice. Raises ValueError for more than there are."""
-    counts = {kind: n for kind, n in prompts.items() if type(n) is int}
-    total, different = sum(counts.values()), list(dict.fromkeys(filter(None, captions)))
+def with_captions(asked: Sequence[dict], captions: Sequence[str]) -> list[dict]:
+    """Prompts by kind, several such, in which a number stands for so many captions of the data,
+    spread over its different ones; none is asked twice. Raises ValueError for more than there
+    are."""
+    counts = [{kind: n for kind, n in prompts.items() if type(n) is int} for prompts in asked]
+    total = sum(sum(each.values()) for each in counts)
+    different = list(dict.fromkeys(filter(None, captions)))
     if total > len(different):
-        found = (
-            f"prompts ask for {counts} captions; the images have {len(different)} different ones"
+        found = f"prompts ask for {' and '.join(map(str, filter(None, counts)))} captions"
+        raise ValueError(
+            f"{found}; the images have {len(different)} different ones (the first of each)"
         )
-        raise ValueError(f"{found} (the first of each)")
     spread = iter([different[i * len(different) // total] for i in range(total)])
-    return prompts | {kind: [next(spread) for _ in range(n)] for kind, n in counts.items()}
+    drawn = [{kind: [next(spread) for _ in range(n)] for kind, n in c.items()} for c in counts]
+    return [prompts | more for prompts, more in zip(asked, drawn)]
 
 
 def read_queries(path: Path) -> pd.DataFrame:
     """Table of queries from a csv file; names and prompts come letter by letter."""
     return read_table(path, ("name", "kind", "prompt", "where"))
+
+
+def as_recorded(
+    folder: Path, queries: pd.DataFrame, latents: Tensor, tolerance: float = 0.01
+) -> tuple[Tensor, np.ndarray, float]:
+    """Latents [Q, c, h, w] in which those that a bank was asked about (``queries.csv`` and
+    ``latents.npy`` of ``folder``) are as recorded; which they are, bool [Q]; and how far the drawn
+    ones were from them: the largest root mean square difference, over that of the recorded.
+
+    Raises ValueError where it exceeds ``tolerance``: another model, or another sampler, drew
+    them.
+    """
+    recorded, known = read_array(folder / "latents.npy"), read_queries(folder / "queries.csv")
+    place = {name: row for row, name in enumerate(known.name)}
+    out, found, worst = latents.clone(), queries.name.isin(place).to_numpy(), 0.0
+    for row in np.flatnonzero(found):
+        own = torch.from_numpy(recorded[place[queries.name[row]]])
+        off = ((latents[row] - own).norm() / own.norm()).item()
+        if not off <= tolerance:
+            raise ValueError(
+                f"{folder / 'latents.npy'}: the picture of {queries.name[row]!r}, drawn again, is "
+                f"{off:.1e} off; {tolerance} is allowed. It was drawn by another model or sampler: "
+                "set generate.source: null to ask about the pictures drawn here"
+            )
+        out[row], worst = own, max(worst, off)
+    return out, found, worst
 
 
 def right_images(queries: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:

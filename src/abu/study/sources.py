@@ -25,7 +25,14 @@ MEMO = Path("scratch/digests.json")
 STAGE_DEPS = re.compile(rf"{OUT}/(\w+)\.json")
 WATCHED = re.compile(r"\$\{(\w+\.\w+)\}")
 MADE = ("results", "scratch")  # a stage's own
-WORDS = {"keep", "pairs", "prompts", "signal", "groups"}  # parameters whose texts are no paths
+WORDS = {
+    "keep",
+    "pairs",
+    "prompts",
+    "tuning",
+    "signal",
+    "groups",
+}  # parameters whose texts are no paths
 
 
 def texts(place: str, value) -> Iterator[tuple[str, str]]:
@@ -58,7 +65,8 @@ def check_watched(study: dict, stage: str, root: Path) -> None:
         return
     deps = stages[stage].get("do", stages[stage])["deps"]
     for place, path in named(study, stage, root).items():
-        inside = any(path == root / dep or root / dep in path.parents for dep in deps)
+        within = lambda a, b: a == b or b in a.parents
+        inside = any(within(path, root / dep) or within(root / dep, path) for dep in deps)
         if not inside and f"${{{place}}}" not in deps and not WORDS & set(place.split(".")):
             raise ValueError(
                 f"{place} names {path}, whose bytes DVC does not look at: set common.watch: "

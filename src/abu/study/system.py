@@ -111,12 +111,15 @@ def customize_as(folder: Path, unet, components: Components) -> Components:
     return add_tokens(components, vectors)
 
 
-def load_queries(name: str = BASE, tuning: bool = False) -> tuple[pd.DataFrame, Queries, Tensor]:
-    """Table, arrays and pictures [Q, 3, H, W] of a system's queries: those that are reported, or
-    those that choose hyper-parameters."""
+def load_queries(
+    name: str = BASE, tuning: bool | None = False
+) -> tuple[pd.DataFrame, Queries, Tensor]:
+    """Table, arrays and pictures [Q, 3, H, W] of a system's queries: those that are reported, those
+    that choose hyper-parameters, or (None) both."""
     folder = results("generate", name)
     table = read_queries(folder / "queries.csv")
-    table = table[(table.kind == "tuning") == tuning].reset_index(drop=True)
+    if tuning is not None:
+        table = table[table.tuning == tuning].reset_index(drop=True)
     latents, texts, pictures = (
         torch.from_numpy(read_array(folder / f"{part}.npy"))[table["query"].tolist()]
         for part in ("latents", "texts", "pictures")
