@@ -2,28 +2,81 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from abu.diffusion.noise import stream
-from abu.judge.lds import correlations, lds
+from abu.judge.lds import correlations, lds, predicted, resampled, seed_correlation, table_of
+
+TAU = stream("tau").standard_normal((4, 20))
+HALVES = np.stack([stream("half", m).permutation(20) < 10 for m in range(16)])
+
+
+def differences(tau: np.ndarray, noise: float = 0.0) -> np.ndarray:
+    """Of losses that are a constant less the sum of tau over a model's images, [P, Q]."""
+    loss = lambda kept: 3.0 - np.array([row[kept].sum() for row in tau])
+    exact = np.stack([loss(half) - loss(~half) for half in HALVES])
+    return exact + noise * stream("noise").standard_normal(exact.shape)
 
 
 def test_lds_of_the_true_linear_scores_is_one() -> None:
-    """Losses of a linear model of the data: ``-sum_{z in S} tau`` and a constant, so that its
-    scores predict them all."""
-    tau = stream("tau").standard_normal((4, 20))
-    subsets = np.stack([stream("subset", m).permutation(20) < 10 for m in range(16)])
-    losses = 3.0 - np.array([[tau[q, s].sum() for s in subsets] for q in range(4)])
-    assert np.allclose(lds(tau, subsets, losses), 1)
-    assert np.allclose(lds(-tau, subsets, losses), -1)
+    assert np.allclose(predicted(TAU, HALVES), differences(TAU).T)
+    assert np.allclose(lds(TAU, HALVES, differences(TAU)), 1)
+    assert np.allclose(lds(-TAU, HALVES, differences(TAU)), -1)
     other = stream("other").standard_normal((4, 20))
-    assert abs(lds(other, subsets, losses).mean()) < 0.5
-    assert lds(np.zeros((1, 20)), subsets, losses[:1]).tolist() == [0.0]
-    with pytest.raises(ValueError, match="2 subsets have no"):
-        lds(tau, subsets[:2], losses[:, :2])
+    assert abs(lds(other, HALVES, differences(TAU)).mean()) < 0.5
+    assert lds(np.zeros((1, 20)), HALVES, differences(TAU)[:, :1]).tolist() == [0.0]
+    with pytest.raises(ValueError, match="2 pairs have no"):
+        lds(TAU, HALVES[:2], differences(TAU)[:2])
+    with pytest.raises(FloatingPointError, match="1 of 80 values"):
+        lds(np.where(TAU == TAU.max(), np.nan, TAU), HALVES, differences(TAU))
 
 
-def test_correlations_are_those_of_ranks() -> None:
-    a, b = stream("a").standard_normal((3, 12)), stream("b").standard_normal((3, 12))
-    ranks = lambda row: np.argsort(np.argsort(row)).astype(float)
-    expected = [np.corrcoef(ranks(x), ranks(y))[0, 1] for x, y in zip(a, b)]
+def test_correlations_are_scipys_ties_and_all() -> None:
+    a = stream("a").integers(5, size=(3, 12))
+    b = stream("b").standard_normal((2, 3, 12)).round(1)
+    expected = [[spearmanr(x, y).statistic for x, y in zip(a, row)] for row in b]
     assert np.allclose(correlations(a, b), expected)
+    assert correlations(np.ones(5), np.arange(5)) == 0
+
+
+def test_resampled_scores_are_those_of_drawn_pairs_and_queries() -> None:
+    measured, told = differences(TAU).T, [predicted(TAU, HALVES), predicted(TAU[::-1], HALVES)]
+    groups = [np.arange(4), np.array([1])]
+    found = resampled(told, measured, groups, seed=3, resamples=5)
+    for b in range(5):
+        draw = stream(3, "resample", b)
+        pairs = draw.integers(16, size=16)
+        rows = [group[draw.integers(len(group), size=len(group))] for group in groups]
+        for k, values in enumerate(told):
+            for g, row in enumerate(rows):
+                each = [spearmanr(values[q][pairs], measured[q][pairs]).statistic for q in row]
+                assert np.isclose(found[k, g, b], np.mean(each))
+
+
+def test_table_has_intervals_and_differences_to_the_first_method() -> None:
+    scores = {"abu": TAU + stream("error").standard_normal(TAU.shape), "true": TAU, "no": -TAU}
+    kinds = ["plain", "plain", "style", "style"]
+    table = table_of(scores, HALVES, differences(TAU), kinds, resamples=200)
+    assert table.kind.tolist() == ["all", "plain", "style"] * 3
+    assert table.queries.tolist() == [4, 2, 2] * 3
+    rows = table[table.kind == "all"].set_index("method")
+    assert rows.lds["true"] == pytest.approx(1) and rows.low["true"] == pytest.approx(1)
+    assert rows.low["abu"] < rows.lds["abu"] < rows.high["abu"] < 1
+    assert rows.less["true"] > 0 and rows.more["no"] < 0
+    assert rows.less["abu"] == rows.more["abu"] == 0
+
+
+def test_wider_intervals_where_more_methods_are_compared() -> None:
+    noisy = {f"m{n}": TAU + 2 * stream("m", n).standard_normal(TAU.shape) for n in range(6)}
+    of = lambda names: table_of({n: noisy[n] for n in names}, HALVES, differences(TAU), ["a"] * 4)
+    few, many = (
+        of(names).query("kind == 'all'").set_index("method") for names in (["m0", "m1"], noisy)
+    )
+    assert many.less["m1"] < few.less["m1"] and few.more["m1"] < many.more["m1"]
+    assert many.low["m1"] == few.low["m1"]
+
+
+def test_seeds_correlate_by_what_they_share() -> None:
+    assert np.allclose(seed_correlation(differences(TAU), 2 * differences(TAU)), 1)
+    noisy = seed_correlation(differences(TAU), differences(TAU, noise=5.0))
+    assert (np.abs(noisy) < 1).all()

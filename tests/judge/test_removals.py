@@ -2,14 +2,7 @@
 
 import numpy as np
 
-from abu.judge.removals import (
-    Removal,
-    each_alone,
-    leave_k_out,
-    random_halves,
-    right_sets,
-    top_of_all,
-)
+from abu.judge.removals import Removal, each_alone, leave_k_out, right_sets, top_of_all
 
 
 def test_equal_removals_are_one_task() -> None:
@@ -28,13 +21,10 @@ def test_equal_removals_are_one_task() -> None:
     assert random[:2] == random[2:]  # paired by seed
 
 
-def test_removals_of_one_query_of_right_images_and_of_halves() -> None:
+def test_removals_of_one_query_and_of_right_images() -> None:
     ids = [30, 10, 20, 50, 40]
     scores = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5.0]])
     alone = each_alone(scores, ids, [6, 8], 2, "abu", 1, 0)
     assert [(r.removed, r.group) for r in alone] == [((30,), "query 6"), ((40,), "query 8")]
     right, *others = right_sets(ids, np.array([1, 0, 0, 1, 0], bool), 3, 0)
     assert right.removed == (30, 50) and [len(r.removed) for r in others] == [2, 2, 2]
-    halves = random_halves(ids, 3, [0, 1], 0)
-    assert [len(r.removed) for r in halves] == [2] * 6
-    assert [r.removed for r in halves[:3]] == [r.removed for r in halves[3:]]

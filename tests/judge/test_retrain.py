@@ -1,6 +1,5 @@
 """Retraining is training without the images, wherever it runs; and what it makes of queries."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,14 @@ import torch
 from helpers import UNET
 from torch.nn.utils import parameters_to_vector
 
+from abu.data.images import Images
 from abu.data.queries import Queries
 from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.losses import loss_table
 from abu.diffusion.sample import sample
 from abu.diffusion.train import Recipe, train
-from abu.judge.retrain import Questions, Retraining, ask, retrain
+from abu.judge.retrain import Questions, Retraining, answer, pictures_asked, retrain
 from abu.study.tasks import Engine, run_tasks
 
 
@@ -22,7 +22,7 @@ from abu.study.tasks import Engine, run_tasks
 def shared(prepared, components) -> Retraining:
     """All prepared images but the last."""
     config = UNET | {"cross_attention_dim": prepared.texts.shape[-1]}
-    recipe = Recipe(config, steps=3, batch_size=4, lr=1e-3, warmup=1)
+    recipe = Recipe(config, steps=3, batch_size=4, lr=1e-3, warmup=1, muon_lr=0.01)
     return Retraining(prepared, components.scheduler, recipe, prepared.ids[:-1], "cpu")
 
 
@@ -53,17 +53,28 @@ def test_images_that_the_model_did_not_train_on_cannot_be_removed(shared: Retrai
 
 
 def test_a_model_is_asked_what_the_trained_one_is(shared: Retraining) -> None:
-    data, scheduler, grid = shared.data, shared.scheduler, Grid([100, 700])
+    data, scheduler = shared.data, shared.scheduler
     queries = Queries(["x", "y"], data.latents[:2, 0], data.texts[:2, 0].float())
+    more = Images(data.ids[3:5], data.latents[3:5], data.texts[3:5])
+    asked = pictures_asked(queries, more)
+    assert asked.ids == ["query x", "query y", *data.ids[3:5]]
     sampler = {"steps": 2, "guidance": 2.0, "eta": 1.0}
-    questions = Questions(queries, grid, sampler, batch_size=4)
+    questions = Questions(asked, queries, [100, 700], [4, 5], 0, sampler, batch_size=4)
+    found = answer((shared, questions), shared.train_ids[:2], 0)
     model = retrain(shared, shared.train_ids[:2], 0)
-    answer, unet = ask((shared, questions), model), shared.unet(model["weights"])
-    table = loss_table(Denoiser(unet, scheduler), queries.images(), grid)
-    assert torch.allclose(answer["losses"], table.mean((1, 2, 3)), atol=1e-6)
+    assert torch.equal(found["training"], model["training"]) and len(model["training"]) == 3
+    unet = shared.unet(model["weights"])
+    for e, seed in enumerate((4, 5)):
+        grid, denoiser = Grid([100, 700], seed, captions=1, flips=False), Denoiser(unet, scheduler)
+        own = loss_table(denoiser, queries.images(), grid), loss_table(denoiser, more, grid)
+        table = torch.cat(own)[:, 0, 0]
+        assert torch.allclose(found["losses"][..., e], table, atol=1e-6)
     names = [(0, "query", name) for name in queries.names]
     shape = tuple(queries.latents.shape[1:])
     drawn = sample(unet, scheduler, queries.texts, data.empty, names, shape, **sampler)
-    assert torch.allclose(answer["drawn"], drawn, atol=1e-5)
-    another = replace(questions, grid=replace(grid, seed=1))
-    assert not torch.equal(ask((shared, another), model)["losses"], answer["losses"])
+    assert torch.allclose(found["drawn"], drawn, atol=1e-5)
+
+
+def test_the_first_steps_of_a_retraining_are_those_of_the_whole(shared: Retraining) -> None:
+    whole = retrain(shared, shared.train_ids[:2], 0)["training"]
+    assert torch.equal(retrain(shared, shared.train_ids[:2], 0, stop=2)["training"], whole[:2])

@@ -17,12 +17,12 @@ from abu.data.queries import Queries
 from abu.data.rows import Rows, Stored
 from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.unet import select_weights
-from abu.judge.retrain import ask, retrain
+from abu.judge.retrain import answer, ask, retrain
 from abu.study import keys
 from abu.study.keys import key, key_of, reached
 
 SOURCES = Path(abu.__file__).parent
-TASKS = (losses_of, curvature_of, store_of, unlearn_query, feature_task, retrain, ask)
+TASKS = (losses_of, curvature_of, store_of, unlearn_query, feature_task, retrain, ask, answer)
 
 WEIGHTS = ("conv_in.weight", "conv_out.bias")
 

@@ -184,7 +184,7 @@ OTHERS = {
     "scores that are not finite": (
         calling(lds, np.full((1, 4), np.nan), np.ones((3, 4), bool), np.ones((1, 3))),
         FloatingPointError,
-        "4 of 4 scores are not finite",
+        "scores: 4 of 4 values are not finite",
     ),
 }
 PANDA = {"kind": "customized", "category": "object", "class_word": "cat"}

@@ -1,31 +1,107 @@
-"""Linear datamodelling score: does the sum of scores over a subset predict what a model trained on
-it does?"""
+"""Linear datamodelling score on complementary halves: does the sum of scores over the images that a
+model has predict what it makes of a query?"""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import spearmanr
+import pandas as pd
+import torch
+from scipy.stats import rankdata
 
+from abu.data.checks import check_finite
+from abu.diffusion.noise import stream
 
-def lds(scores: np.ndarray, subsets: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Linear datamodelling score of each query, [Q], in [-1, 1].
-
-    Spearman correlation over M subsets between the predicted ``-sum_{z in S} tau`` and the measured
-    loss of the query under the model trained on S. ``scores``: [Q, N], ``subsets``: bool [M, N]
-    (True: trained on), ``losses``: [Q, M]. Raises ValueError for fewer than three subsets,
-    FloatingPointError for values that are not finite; a query whose prediction or loss never varies
-    scores 0.
-    """
-    if len(subsets) < 3:
-        raise ValueError(f"{len(subsets)} subsets have no rank correlation; expected at least 3")
-    for name, values in {"scores": scores, "losses": losses}.items():
-        if bad := int((~np.isfinite(values)).sum()):
-            raise FloatingPointError(f"{bad} of {np.size(values)} {name} are not finite")
-    predicted = -np.asarray(scores, np.float64) @ np.asarray(subsets, np.float64).T
-    return correlations(predicted, losses)
+ALL = "all"
+"""What stands for the queries of all kinds."""
 
 
 def correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Spearman correlation of each row of [Q, M] with the same row of the other; 0 where a row
-    never varies."""
-    flat = lambda row: np.ptp(row) == 0
-    correlation = lambda a, b: 0.0 if flat(a) or flat(b) else spearmanr(a, b).statistic
-    return np.array([correlation(a, b) for a, b in zip(left, right, strict=True)])
+    """Spearman correlations along the last axis of [..., P]; 0 where one side never varies."""
+    ranks = [rankdata(values, axis=-1) for values in (left, right)]
+    a, b = (values - values.mean(-1, keepdims=True) for values in ranks)
+    size = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return np.divide((a * b).sum(-1), size, out=np.zeros(size.shape), where=size > 0)
+
+
+def predicted(scores: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """What scores [Q, N] say of each pair, [Q, P]: loss under the half less that under its
+    complement, ``-(sum_{z in S} tau - sum_{z not in S} tau)``; ``halves``: bool [P, N].
+
+    Raises FloatingPointError for scores that are not finite.
+    """
+    values = np.ascontiguousarray(scores, np.float64)
+    check_finite("scores", torch.from_numpy(values))
+    return -values @ (2.0 * halves - 1).T
+
+
+def lds(scores: np.ndarray, halves: np.ndarray, differences: np.ndarray) -> np.ndarray:
+    """Linear datamodelling score of each query, [Q], in [-1, 1]: Spearman correlation over P pairs
+    of models, one trained on a half S and one on its complement under one seed, between the
+    predicted and the measured difference of the query's losses.
+
+    ``scores``: [Q, N]; ``halves``: bool [P, N]; ``differences``: [P, Q]. What the two trainings
+    share cancels. Raises ValueError for fewer than three pairs.
+    """
+    if len(halves) < 3:
+        raise ValueError(f"{len(halves)} pairs have no rank correlation; expected at least 3")
+    return correlations(predicted(scores, halves), differences.T)
+
+
+def resampled(
+    told: Sequence[np.ndarray],
+    measured: np.ndarray,
+    groups: Sequence[np.ndarray],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> np.ndarray:
+    """Mean scores of each of K predictions [Q, P], in each group of queries (row numbers), where
+    pairs and queries are both drawn again: [K, groups, resamples]. All predictions meet the same
+    draws, so their differences are paired."""
+    queries, pairs = measured.shape
+    stacked, out = np.stack(told), np.empty((len(told), len(groups), resamples))
+    for b in range(resamples):
+        draw = stream(seed, "resample", b)
+        chosen = draw.integers(pairs, size=pairs)
+        each = correlations(stacked[..., chosen], measured[:, chosen])
+        for g, group in enumerate(groups):
+            out[:, g, b] = each[:, group[draw.integers(len(group), size=len(group))]].mean(1)
+    return out
+
+
+def table_of(
+    scores: Mapping[str, np.ndarray],
+    halves: np.ndarray,
+    differences: np.ndarray,
+    kinds: Sequence[str],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> pd.DataFrame:
+    """Linear datamodelling scores of methods by kind of query, and of all: method, kind, queries,
+    ``lds``, the ends ``low`` and ``high`` of its 95 % interval over pairs and queries, and ``less``
+    and ``more``, those of its difference to the first method, corrected for the number of methods
+    that stand against it (Bonferroni).
+
+    ``scores``: [Q, N] by method; ``kinds``: of the Q queries.
+    """
+    names = [ALL, *dict.fromkeys(kinds)]
+    of_kind = np.asarray(kinds)
+    groups = [np.flatnonzero((of_kind == name) | (name == ALL)) for name in names]
+    each = {method: lds(values, halves, differences) for method, values in scores.items()}
+    told = [predicted(values, halves) for values in scores.values()]
+    spread = resampled(told, differences.T, groups, seed, resamples)
+    ends, corrected = np.array([2.5, 97.5]), 2.5 / max(len(each) - 1, 1)
+    rows = []
+    for k, (method, values) in enumerate(each.items()):
+        for g, (kind, group) in enumerate(zip(names, groups)):
+            low, high = np.percentile(spread[k, g], ends)
+            less, more = np.percentile(spread[k, g] - spread[0, g], [corrected, 100 - corrected])
+            row = {"method": method, "kind": kind, "queries": len(group)}
+            row |= {"lds": values[group].mean(), "low": low, "high": high}
+            rows.append(row | {"less": less, "more": more})
+    return pd.DataFrame(rows)
+
+
+def seed_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """How far one seed's differences [P, Q] tell another's of the same pairs: Spearman correlation
+    of each query, [Q]. Its mean's square root is about what perfect scores would reach."""
+    return correlations(first.T, second.T)

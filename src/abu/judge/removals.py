@@ -1,4 +1,4 @@
-"""What is left out: of leave-K-out retrainings, of random halves."""
+"""What is left out of leave-K-out retrainings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Removal:
     """One retraining: without the images ``removed`` (ids), under ``seed``. The other fields say
     what it is for."""
 
-    method: str  # whose top K; "none", "right", "random", "half"
+    method: str  # whose top K; "none", "right", "random"
     k: int  # images for each query; 0 where that is not what was asked
-    draw: int  # of a random removal or half
+    draw: int  # of a random removal
     seed: int
     removed: tuple[int, ...]
     group: str = "every query"  # whose images go together
@@ -94,10 +94,3 @@ def right_sets(ids: Sequence[int], right: np.ndarray, draws: int, seed: int) -> 
     chosen = [random_removal(ids, len(removed), seed, "signal", draw) for draw in range(draws)]
     random = [Removal("random", 0, draw, seed, gone) for draw, gone in enumerate(chosen)]
     return [Removal("right", 0, 0, seed, removed), *random]
-
-
-def random_halves(ids: Sequence[int], count: int, seeds: Sequence[int], seed: int) -> list[Removal]:
-    """``count`` random halves, for the linear datamodelling score: each is what a model is trained
-    *without*."""
-    chosen = [random_removal(ids, len(ids) // 2, seed, "half", m) for m in range(count)]
-    return [Removal("half", 0, m, s, removed) for s in seeds for m, removed in enumerate(chosen)]

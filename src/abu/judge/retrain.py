@@ -1,14 +1,15 @@
 """Models trained again without some images, and what they make of the queries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from abu.data.images import Images
 from abu.data.prepared import Prepared
 from abu.data.queries import Queries
 from abu.data.readers import Tensors
@@ -39,9 +40,9 @@ class Retraining:
         return unet.to(find_device(self.device)).eval()
 
 
-def retrain(shared: Retraining, removed: Iterable[int], seed: int) -> Tensors:
+def retrain(shared: Retraining, removed: Iterable, seed: int, stop: int | None = None) -> Tensors:
     """Task: ``weights``, flat float32, of a model trained from scratch without the images
-    ``removed``.
+    ``removed``, and ``training``, its loss at each step; ``stop``: of the first steps alone.
 
     Raises KeyError for a removed image that the model did not train on.
     """
@@ -52,30 +53,52 @@ def retrain(shared: Retraining, removed: Iterable[int], seed: int) -> Tensors:
     keep = [id for id in shared.train_ids if id not in gone]
     device = str(find_device(shared.device))
     given = shared.data, shared.scheduler, shared.recipe, keep, seed, device
-    unet: Any = train(*given, progress="")[0]
-    return {"weights": parameters_to_vector(unet.parameters()).cpu()}
+    unet, losses, _ = train(*given, progress="", stop=stop)
+    weights = parameters_to_vector(cast(nn.Module, unet).parameters()).cpu()
+    return {"weights": weights, "training": torch.tensor(losses)}
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The queries and how they are asked: timesteps of their losses, options of
-    ``abu.diffusion.sample.sample``."""
+    """What models are asked: the losses of ``asked``, of which the first are the ``queries``, at
+    ``timesteps`` under each of ``noises`` (seeds); and to draw the queries, as ``seed`` did.
 
+    ``sampler``: options of ``abu.diffusion.sample.sample``.
+    """
+
+    asked: Images
     queries: Queries
-    grid: Grid
+    timesteps: Sequence[int]
+    noises: Sequence[int]
+    seed: int
     sampler: dict
     batch_size: int = field(metadata={"hashed": False})
 
 
+def pictures_asked(queries: Queries, images: Images) -> Images:
+    """The queries, and after them images under their first captions, without mirror images."""
+    first = queries.images()
+    latents = torch.cat([first.latents, images.latents[:, 0].float()[:, None]])
+    texts = torch.cat([first.texts, images.texts[:, 0].float()[:, None]])
+    return Images([*first.ids, *images.ids], latents, texts)
+
+
 def ask(shared: tuple[Retraining, Questions], model: Tensors) -> Tensors:
-    """Task: what a model (its ``weights``) makes of the queries: their ``losses`` [Q], and what it
-    draws from their noise and prompts, ``drawn`` [Q, c, h, w]."""
+    """Task: what a model (its ``weights``) makes of what it is asked: ``losses`` [A, T, E], and
+    what it draws from the queries' noise and prompts, ``drawn`` [Q, c, h, w]."""
     retraining, questions = shared
-    unet, queries, grid = retraining.unet(model["weights"]), questions.queries, questions.grid
+    unet, queries = retraining.unet(model["weights"]), questions.queries
     scheduler, size = retraining.scheduler, questions.batch_size
     denoiser = Denoiser(unet, scheduler, device=retraining.device, batch_size=size)
-    losses = loss_table(denoiser, queries.images(), grid).flatten(1).mean(1)
-    names = [(grid.seed, "query", name) for name in queries.names]
+    grids = [Grid(questions.timesteps, seed) for seed in questions.noises]
+    losses = [loss_table(denoiser, questions.asked, grid)[:, 0, 0] for grid in grids]
+    names = [(questions.seed, "query", name) for name in queries.names]
     shape = tuple(queries.latents.shape[1:])
     given = unet, scheduler, queries.texts, retraining.data.empty, names, shape
-    return {"losses": losses, "drawn": sample(*given, **questions.sampler)}
+    return {"losses": torch.stack(losses, -1), "drawn": sample(*given, **questions.sampler)}
+
+
+def answer(shared: tuple[Retraining, Questions], removed: Iterable, seed: int) -> Tensors:
+    """Task: a model without the images ``removed`` is trained and asked, and not kept."""
+    model = retrain(shared[0], removed, seed)
+    return {"training": model["training"], **ask(shared, model)}

@@ -148,6 +148,26 @@ def heatmaps(panels: dict, label: str) -> Figure:
     return figure
 
 
+def leaderboard(table, ceiling: dict[str, float], label: str) -> Figure:
+    """Linear datamodelling score of each method, a panel for each kind of query, best of all first:
+    ``table`` has method, kind, lds, low, high; ``ceiling`` a line in each kind that it has."""
+    kinds, order = list(dict.fromkeys(table.kind)), table.groupby("kind", sort=False)
+    first = table[table.kind == kinds[0]].sort_values("lds").method.tolist()
+    size = (2.2 * len(kinds) + 1.5, 0.24 * len(first) + 1)
+    figure, axes = plt.subplots(1, len(kinds), figsize=size, sharey=True, squeeze=False)
+    for axis, (kind, rows) in zip(axes[0], order):
+        rows, y = rows.set_index("method").loc[first], range(len(first))
+        error = np.maximum([rows.lds - rows.low, rows.high - rows.lds], 0)
+        axis.errorbar(rows.lds, y, xerr=error, fmt="o", markersize=3, elinewidth=1)
+        axis.axvline(0, color="grey", linewidth=1, linestyle=":")
+        if kind in ceiling:
+            axis.axvline(ceiling[kind], color="black", linewidth=1, linestyle="--")
+        axis.set(title=f"{kind} ({int(rows.queries.max())})", yticks=y, yticklabels=first)
+    figure.supxlabel(label, fontsize="medium")
+    figure.tight_layout()
+    return figure
+
+
 def intervals(tables: dict, value: str, error: str | list[str], label: str) -> Figure:
     """Means with error bars from tables indexed by method, one panel a table, the methods in the
     first table's order.
@@ -218,5 +238,16 @@ def against(x, y, names: list[str], x_label: str, y_label: str, factor: float = 
     for place, name in zip(zip(x, y), names):
         axis.annotate(name, place, xytext=(4, -2), textcoords="offset points", fontsize=6)
     axis.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=x_label, ylabel=y_label)
+    figure.tight_layout()
+    return figure
+
+
+def agreement(x, y, x_label: str, y_label: str) -> Figure:
+    """Points, and the line on which x equals y."""
+    figure, axis = plt.subplots(figsize=(4.5, 4))
+    ends = [min(*x, *y), max(*x, *y)]
+    axis.plot(ends, ends, linewidth=1, color="grey")
+    axis.scatter(x, y, s=10)
+    axis.set(xlabel=x_label, ylabel=y_label)
     figure.tight_layout()
     return figure

@@ -83,6 +83,7 @@ def run_tasks(
     hours: float | None = None,
     progress: str = "",
     scratch: Path = Path("scratch"),
+    each: Callable[[str, Result], None] = lambda name, result: None,
 ) -> dict[str, Result]:
     """``function(shared, *arguments)`` of each named task, in the order of ``tasks``; it returns
     named tensors.
@@ -91,7 +92,8 @@ def run_tasks(
     tasks lie in ``scratch``, named by ``abu.study.keys``. ``shared`` is sent to every node once,
     arrays of ``abu.data.rows`` by their paths alone, and only this process writes files. A task
     that raises ends the run with its error, and finished ones stay. After ``hours`` no result is
-    waited for any more and the unfinished tasks are missing from the answer.
+    waited for any more and the unfinished tasks are missing from the answer. ``each`` is told of a
+    task that this run has finished, at once.
     """
     end = time.monotonic() + hours * 3600 if hours is not None else float("inf")
     folder = scratch / key_of(function, shared)
@@ -104,6 +106,7 @@ def run_tasks(
     ):
         arrays = {part: value.cpu().numpy() for part, value in tensors.items()}
         write_atomically(paths[name], partial(save, {**arrays, SECONDS: np.float64(seconds)}))
+        each(name, Result(f"{folder.name}/{paths[name].stem}", paths[name]))
         if time.monotonic() > end:
             run.close()
             break

@@ -1,0 +1,84 @@
+"""Judge a file of scores by the bank: ``python -m abu.judge scores.parquet [--bank data/bank]``.
+
+The file has the columns query (name or number in ``queries.csv`` of the bank), image_id and score:
+every image that the model in question was trained on, for every query that is reported.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from abu import ROOT
+from abu.judge.bank import Bank, read_bank
+from abu.judge.lds import seed_correlation, table_of
+
+OURS = ROOT / "results/evaluate/lds.csv"
+
+
+def read_judged(path: Path, bank: Bank) -> tuple[pd.DataFrame, np.ndarray]:
+    """Queries that are reported, and their scores [Q, N] from a file.
+
+    Raises KeyError for columns that the file lacks, and for queries and images that the bank does
+    not know, ValueError for entries that are missing, doubled or not finite, by name.
+    """
+    table, queries = pd.read_parquet(path), bank.queries
+    columns = ["query", "image_id", "score"]
+    if lacking := [name for name in columns if name not in table]:
+        raise KeyError(f"{path} lacks the columns {lacking}; expected {columns}")
+    if "method" in table and (several := table.method.unique().tolist())[1:]:
+        raise ValueError(f"{path} has the methods {several}; expected one: --method NAME")
+    if pd.api.types.is_numeric_dtype(table["query"]):
+        numbers = dict(zip(queries["query"], queries.name))
+        table["query"] = table["query"].map(numbers).fillna(table["query"].astype(str))
+    if unknown := sorted(set(table["query"]) - set(queries.name)):
+        raise KeyError(f"{path} has queries that the bank was not asked: {unknown[:5]}")
+    if unknown := sorted(set(table.image_id) - set(bank.ids)):
+        raise KeyError(f"{path} has images that the model did not train on: {unknown[:5]}")
+    named = lambda rows: list(zip(rows["query"], rows.image_id))[:3]
+    if len(doubled := table[table.duplicated(columns[:2])]):
+        raise ValueError(f"{path} has {len(doubled)} entries twice: {named(doubled)}")
+    if len(bad := table[~np.isfinite(table.score.astype(float))]):
+        raise ValueError(f"{path} has {len(bad)} scores that are not finite: {named(bad)}")
+    reported = queries[~queries.tuning].reset_index(drop=True)
+    wide = table.pivot(index="query", columns="image_id", values="score")
+    wide = wide.reindex(index=reported.name, columns=bank.ids)
+    if len(missing := np.argwhere(wide.isna().to_numpy())):
+        first = [(reported.name[q], bank.ids[i]) for q, i in missing[:3]]
+        raise ValueError(f"{path} lacks {len(missing)} of {wide.size} scores: {first}")
+    return reported, wide.to_numpy(np.float64)
+
+
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser("python -m abu.judge", description=__doc__)
+    parser.add_argument("scores", type=Path)
+    parser.add_argument("--bank", type=Path, default=ROOT / "data/bank")
+    given = parser.parse_args(words)
+    bank = read_bank(given.bank)
+    queries, scores = read_judged(given.scores, bank)
+    rows = queries["query"].to_numpy()
+    seeds = bank.models[bank.models.pair >= 0].groupby("seed").size().sort_values().index[::-1]
+    halves, differences, pairs = bank.pairs(seeds[0])
+    table = table_of({"yours": scores}, halves, differences[:, rows], queries.kind)
+    print(f"Linear datamodelling score over {len(pairs)} pairs of halves, 95 % intervals:")
+    for row in table.itertuples():
+        bounds = f"({row.low:.3f} to {row.high:.3f})"
+        print(f"  {row.kind:<14}{row.lds:6.3f}  {bounds}, {row.queries} queries")
+    if len(seeds) > 1:
+        _, second, both = bank.pairs(seeds[1])
+        first = differences[[pairs.index(pair) for pair in both]]
+        r = seed_correlation(first[:, rows], second[:, rows]).mean()
+        print(f"Ceiling, by {len(both)} pairs of another seed: {max(r, 0) ** 0.5:.3f}")
+    if OURS.is_file():
+        ours = pd.read_csv(OURS).query("kind == 'all'").set_index("method").lds
+        above = (ours > table.lds[0]).sum()
+        print(f"Rank among the {len(ours)} methods of this study: {above + 1}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (KeyError, OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error.args[0] if len(error.args) == 1 else error}")

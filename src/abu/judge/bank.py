@@ -1,0 +1,182 @@
+"""The bank: what models that were trained without some of the images make of the queries.
+
+A folder: ``bank.json`` (what was asked, of which images and recipe), ``queries.csv``, and one
+``models/NAME.npz`` for each model: ``removed`` (ids), ``training`` (loss of each step),
+``losses`` float32 [A, T, E] (asked pictures, timesteps, noises), ``drawn`` uint8 [Q, 3, s, s] (each
+query from its own noise and prompt), ``made`` (on what and when, as JSON).
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from abu.data.files import write_atomically
+from abu.data.queries import read_queries
+from abu.diffusion.noise import permutation
+
+SIDES = "ab"  # of a pair: a half and its complement
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a bank: trained under ``seed`` without ``removed`` (ids); ``pair`` and ``side``
+    of a half, -1 and "" of a model from which nothing was removed."""
+
+    seed: int
+    removed: tuple
+    pair: int = -1
+    side: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"seed-{self.seed}" + (f"-pair-{self.pair:03}{self.side}" if self.side else "")
+
+
+def plan_bank(ids: Sequence, pairs: dict[int, int], full: Sequence[int]) -> list[Model]:
+    """Models of a bank: random halves and their complements, so many ``pairs`` under each seed, and
+    models of the ``full`` seeds, from which nothing is removed; each kind spread over the list, so
+    that a bank that stops early has some of each.
+
+    Half number p is named ("half", p), the same for all seeds.
+    """
+
+    def both(seed: int, pair: int) -> list[Model]:
+        order = [ids[i] for i in permutation(len(ids), "half", pair)]
+        cut = len(ids) // 2
+        gone = {"a": order[cut:], "b": order[:cut]}
+        return [Model(seed, tuple(sorted(gone[side])), pair, side) for side in SIDES]
+
+    groups = [((p + 0.5) / n, both(seed, p)) for seed, n in pairs.items() for p in range(n)]
+    groups += [((k + 0.5) / len(full), [Model(seed, ())]) for k, seed in enumerate(full)]
+    return [model for _, group in sorted(groups, key=lambda each: each[0]) for model in group]
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """Short name of arrays' bytes and shapes."""
+    name = hashlib.blake2b(digest_size=12)
+    for array in map(np.ascontiguousarray, arrays):
+        name.update(str((array.dtype.str, array.shape)).encode() + array.tobytes())
+    return name.hexdigest()
+
+
+def write_model(folder: Path, model: Model, made: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Record one model; a file is whole or not there."""
+    rows: dict[str, Any] = {"removed": np.array(model.removed), **arrays}
+    rows["made"] = np.array(json.dumps(made, sort_keys=True))
+    path = folder / "models" / f"{model.name}.npz"
+    write_atomically(path, lambda file: np.savez_compressed(file, **rows))
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A bank as far as it is recorded: M models, A asked pictures of which the first Q are queries.
+
+    ``models``: name, seed, pair, side, and on what each was made; ``kept``: bool [M, N], which of
+    the ``ids`` each was trained on; ``losses``: float32 [M, A, T, E]; ``training``: [M, steps].
+    """
+
+    folder: Path
+    facts: dict
+    queries: pd.DataFrame
+    models: pd.DataFrame
+    kept: np.ndarray
+    losses: np.ndarray
+    training: np.ndarray
+
+    @property
+    def ids(self) -> list:
+        """Of the images that the model in question was trained on."""
+        return self.facts["ids"]
+
+    def removed(self, row: int) -> list:
+        """Images that model number ``row`` went without."""
+        return [id for id, kept in zip(self.ids, self.kept[row]) if not kept]
+
+    def drawn_by(self, seed: int, pair: int) -> list[np.ndarray]:
+        """Queries as both halves of a pair draw them, uint8 [Q, 3, s, s] each."""
+        names = [Model(seed, (), pair, side).name for side in SIDES]
+        return [np.load(self.folder / "models" / f"{name}.npz")["drawn"] for name in names]
+
+    def judged(self, names: Sequence[str], latents: np.ndarray) -> np.ndarray:
+        """Number in the bank of each picture [Q, c, h, w] that it was asked about, by name and to
+        the bit; -1 of others."""
+        recorded = np.load(self.folder / "latents.npy")
+        place = {name: row for row, name in enumerate(self.queries.name)}
+        rows = [place.get(name, -1) for name in names]
+        same = [r >= 0 and np.array_equal(recorded[r], z) for r, z in zip(rows, latents)]
+        return np.where(same, rows, -1)
+
+    def pairs(self, seed: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Of the whole pairs of one seed: which images the first half has, bool [P, N], the losses
+        of the first less those of the second, [P, A], and the pairs' numbers."""
+        rows = self.models[(self.models.seed == seed) & (self.models.pair >= 0)]
+        places = rows.reset_index().pivot(index="pair", columns="side", values="index")
+        places = places.reindex(columns=list(SIDES)).dropna().astype(int)
+        mean = self.losses.mean((2, 3), dtype=np.float64)
+        first, second = (places[side].to_numpy() for side in SIDES)
+        return self.kept[first], mean[first] - mean[second], places.index.tolist()
+
+    def with_and_without(
+        self, rows: Sequence[int], told: np.ndarray, pairs: Sequence[int], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Queries number ``rows`` as drawn, uint8 [Q, 3, s, s], by the half that has most of what
+        made them, by the predicted differences ``told`` [Q, P], and by its complement."""
+        best = np.abs(told).argmax(1)
+        halves = [self.drawn_by(seed, pairs[p]) for p in range(len(pairs))]
+        sides = (told[np.arange(len(best)), best] > 0).astype(int)  # the half with the lower loss
+        of = lambda q, side: halves[best[q]][side][rows[q]]
+        chosen = [[of(q, side) for q, side in enumerate(s)] for s in (sides, 1 - sides)]
+        return np.stack(chosen[0]), np.stack(chosen[1])
+
+
+def read_bank(folder: Path) -> Bank:
+    """A recorded bank, whole or not.
+
+    Raises FileNotFoundError where there is none, ValueError for a model of other images, pictures
+    or recipe than ``bank.json`` says, FloatingPointError for losses that are not finite; each names
+    the file.
+    """
+    file = folder / "bank.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; expected a bank of retrained models")
+    facts, queries = json.loads(file.read_text()), read_queries(folder / "queries.csv")
+    shape = (len(facts["asked"]), len(facts["timesteps"]), facts["noises"])
+    place = {id: n for n, id in enumerate(facts["ids"])}
+    rows, kept, losses, training = [], [], [], []
+    for path in sorted((folder / "models").glob("*.npz")):
+        with np.load(path) as arrays:
+            made = json.loads(str(arrays["made"]))
+            row = {name: made.pop(name) for name in ("seed", "pair", "side")}
+            gone, values, steps = (arrays[name] for name in ("removed", "losses", "training"))
+        if made["of"] != facts["of"]:
+            raise ValueError(f"{path} is of {made['of']}; {file} of {facts['of']}")
+        if unknown := set(gone.tolist()) - place.keys():
+            raise ValueError(f"{path} lacks images {sorted(unknown)[:5]} that {file} does not have")
+        if values.shape != shape:
+            raise ValueError(f"{path} has losses {values.shape}; {file} asks for {shape}")
+        if not (np.isfinite(values).all() and np.isfinite(steps).all()):
+            raise FloatingPointError(f"losses of {path} are not all finite")
+        rows.append({"name": path.stem, **row, **made})
+        mask = np.ones(len(place), bool)
+        mask[[place[id] for id in gone.tolist()]] = False
+        kept.append(mask)
+        losses.append(values)
+        training.append(steps)
+    columns = ["name", "seed", "pair", "side", "of", "seconds"]
+    models = pd.DataFrame(rows, columns=None if rows else columns)
+    empty = np.zeros((0, *shape), np.float32)
+    return Bank(
+        folder,
+        facts,
+        queries,
+        models,
+        np.array(kept, bool).reshape(len(rows), len(place)),
+        np.stack(losses) if losses else empty,
+        np.stack(training) if training else np.zeros((0, 0), np.float32),
+    )

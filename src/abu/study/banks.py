@@ -1,0 +1,214 @@
+"""The bank of a study: what it is made of, and recorded model by model.
+
+``python -m abu.study.banks [HOURS]`` goes on with the one that ``retrain.bank`` names, from what
+the stages up to ``generate`` left, on the engine of ``common``.
+"""
+
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+from torch.nn.functional import adaptive_avg_pool2d
+
+from abu import ROOT
+from abu.data.files import write_array, write_json
+from abu.data.images import Images
+from abu.data.prepared import Prepared
+from abu.data.tables import write_table
+from abu.diffusion.components import Components, load_components
+from abu.diffusion.device import use_device
+from abu.diffusion.noise import permutation
+from abu.diffusion.replay import check_replay
+from abu.diffusion.train import Recipe
+from abu.judge.bank import Bank, Model, digest, plan_bank, write_model
+from abu.judge.retrain import Questions, Retraining, answer, pictures_asked, retrain
+from abu.study.keys import key
+from abu.study.system import load_queries, results, sampler_of
+from abu.study.tasks import Engine, Result, run_tasks
+
+SIDE = 32  # pixels of a recorded picture
+QUESTIONS = {"asked", "latents"}  # of the facts: a study may have other queries than a bank
+LIBRARIES = ("torch", "diffusers", "accelerate", "numpy")
+
+
+def retraining_of(trained: dict, data: Prepared, components: Components, device: str) -> Retraining:
+    """What retrainings of the model that ``train`` left share; of one from elsewhere, whose recipe
+    is not known, they can be asked only."""
+    options = {name: value for name, value in trained.get("recipe", {}).items() if name != "seed"}
+    only_asked = {"steps": 1, "batch_size": 1, "lr": 0.0, "warmup": 0}
+    recipe = Recipe(trained["config"], **(options or only_asked))
+    return Retraining(data, components.scheduler, recipe, trained["train_ids"], device)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A bank as a study asks for it: the ``plan`` of models, and the ``facts`` that all of them
+    have in common, of which ``of`` is the name."""
+
+    shared: Retraining
+    questions: Questions
+    plan: list[Model]
+    facts: dict
+
+
+def asked_of(options: dict, trained: dict, shared: Retraining, batch_size: int) -> Asked:
+    """The bank that parameters of ``retrain`` ask for: ``pairs`` of halves under each of
+    ``pair_seeds``, models of ``full_seeds``, asked at ``timesteps`` under ``noises`` (seeds) about
+    the queries, ``heldin`` images of a named draw, and those held out."""
+    table, queries, _ = load_queries(tuning=None)
+    data, ids = shared.data, shared.train_ids
+    chosen = [ids[i] for i in permutation(len(ids), "asked")[: options["heldin"]]]
+    chosen = sorted(chosen) + trained["heldout_ids"]
+    at = data.rows(chosen)
+    asked = pictures_asked(queries, Images(chosen, data.latents[at], data.texts[at]))
+    seed = json.loads((results("generate") / "manifest.json").read_text())["seed"]
+    grid = options["timesteps"], options["noises"]
+    questions = Questions(asked, queries, *grid, seed, sampler_of(), batch_size)
+    pairs = dict(zip(options["pair_seeds"], options["pairs"], strict=True))
+    plan = plan_bank(ids, pairs, options["full_seeds"])
+    facts = {"recipe": trained.get("recipe", {}), "config": trained["config"], "ids": ids}
+    facts |= {"asked": list(map(str, asked.ids)), "timesteps": grid[0], "noises": len(grid[1])}
+    facts |= {"noise seeds": grid[1], "sampler": questions.sampler}
+    facts["latents"] = digest(queries.latents.numpy())
+    return Asked(shared, questions, plan, facts | {"of": key(facts)})
+
+
+def pictures(components: Components, latents: torch.Tensor) -> np.ndarray:
+    """Latents [Q, c, h, w] as small pictures, uint8 [Q, 3, SIDE, SIDE]."""
+    small = adaptive_avg_pool2d(components.decode(latents), SIDE)
+    return (small * 255).round().byte().numpy()
+
+
+def processor() -> str:
+    """Name of the processor or accelerator."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    name = " ".join(sorted(names)) or platform.processor()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def check_bank(folder: Path, asked: Asked, queries: bool = True) -> None:
+    """Raise ValueError where a recorded bank is of other images or another recipe than this study
+    has, or (``queries``) was asked other questions; it names what differs. FileNotFoundError where
+    there is none."""
+    file = folder / "bank.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; set retrain.bank: null to train a bank")
+    flat = lambda facts: facts | facts["recipe"] | facts["config"]
+    found, here = flat(json.loads(file.read_text())), flat(asked.facts)
+    shown = lambda value: repr(value) if len(repr(value)) < 80 else "another"
+    compared = here.keys() - {"of", "recipe", "config"} - (set() if queries else QUESTIONS)
+    differing = [name for name in here if name in compared and found.get(name) != here[name]]
+    if differing:
+        told = [f"{n} is {shown(here[n])}, recorded was {shown(found.get(n))}" for n in differing]
+        raise ValueError(
+            f"{file} is of another study: {'; '.join(told)}. Set retrain.bank: null to train one"
+        )
+
+
+def record(
+    folder: Path, asked: Asked, components: Components, engine: Engine, hours: float | None = None
+) -> int:
+    """Go on with the bank in ``folder``; models that are recorded stay. Returns how many of the
+    plan are missing in the end.
+
+    Raises ValueError for a bank of other images, pictures or recipe.
+    """
+    if (folder / "bank.json").is_file():
+        check_bank(folder, asked)
+    write_json(folder / "bank.json", asked.facts)
+    write_table(folder / "queries.csv", load_queries(tuning=None)[0])
+    write_array(folder / "latents.npy", asked.questions.queries.latents)
+    recorded = {path.stem for path in (folder / "models").glob("*.npz")}
+    missing = {model.name: model for model in asked.plan if model.name not in recorded}
+    threads = engine.cpus if engine.name == "ray" else torch.get_num_threads()
+    made = {"of": asked.facts["of"], "processor": processor(), "threads": threads}
+    made |= {"code": key(answer), "python": platform.python_version(), "engine": engine.name}
+    made |= {name: version(name) for name in LIBRARIES}
+
+    def keep(name: str, result: Result) -> None:
+        model, tensors = missing[name], result.tensors()
+        arrays = {name: tensors[name].numpy() for name in ("training", "losses")}
+        arrays["drawn"] = pictures(components, tensors["drawn"])
+        own = {"seed": model.seed, "pair": model.pair, "side": model.side}
+        write_model(folder, model, {**made, **own, "seconds": round(result.seconds, 1)}, arrays)
+
+    tasks = {name: (model.removed, model.seed) for name, model in missing.items()}
+    shared = asked.shared, asked.questions
+    done = run_tasks(answer, shared, tasks, engine, hours, progress="bank", each=keep)
+    for name in done:  # finished before, and not recorded here
+        if not (folder / "models" / f"{name}.npz").exists():
+            keep(name, done[name])
+    return len(missing) - len(done)
+
+
+def replayed(bank: Bank, shared: Retraining, steps: int) -> tuple[str, float]:
+    """Train the first steps of a recorded half again: its name, and the largest relative difference
+    of a loss. Raises ValueError for more than ``abu.diffusion.replay`` allows."""
+    row = bank.models[bank.models.pair >= 0].index[0]
+    name = bank.models.name[row]
+    again = retrain(shared, bank.removed(row), int(bank.models.seed[row]), stop=steps)["training"]
+    file = bank.folder / "models" / f"{name}.npz"
+    return name, check_replay(file, bank.training[row], again)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A recorded half that was trained again, whole: losses [A] of what it was asked less their
+    means over all models of the bank, as ``recorded`` and as ``trained`` here, and ``facts``: how
+    far they agree."""
+
+    name: str
+    recorded: np.ndarray
+    trained: np.ndarray
+    facts: dict
+
+
+def audited(bank: Bank, asked: Asked, number: int, engine: Engine) -> Audit:
+    """Train recorded half number ``number`` (modulo their count) from scratch and ask it, as
+    ``record`` did; beside it stands what another seed makes of the same half, where one was
+    recorded."""
+    halves = bank.models[bank.models.pair >= 0]
+    row = halves.index[number % len(halves)]
+    name, seed = bank.models.name[row], int(bank.models.seed[row])
+    given = {name: (bank.removed(row), seed)}
+    result = run_tasks(answer, (asked.shared, asked.questions), given, engine, progress="audit")
+    usual = bank.losses.mean((0, 2, 3), dtype=np.float64)
+    mean = lambda losses: np.asarray(losses, np.float64).mean((-2, -1)) - usual
+    trained, recorded = mean(result[name]["losses"]), mean(bank.losses[row])
+    facts = {"model": name, "correlation": float(np.corrcoef(recorded, trained)[0, 1])}
+    facts["largest"] = float(np.abs(trained - recorded).max())
+    facts["to the bit"] = bool((result[name]["losses"].numpy() == bank.losses[row]).all())
+    twin = halves[(halves.pair == halves.pair[row]) & (halves.side == halves.side[row])]
+    others = [other for other in twin.index if other != row]
+    correlation = lambda other: np.corrcoef(recorded, mean(bank.losses[other]))[0, 1]
+    facts["another seed"] = round(float(correlation(others[0])), 4) if others else None
+    return Audit(name, recorded, trained, facts)
+
+
+def main(hours: float | None) -> None:
+    study = YAML(typ="safe").load(ROOT / "params.yaml")
+    common, options = study["common"], study["retrain"]
+    device = use_device(common["device"], common["threads"])
+    components = load_components("results/components/model", device)
+    data = Prepared(Path("results/prepare"), components.states)
+    trained = json.loads(Path("results/train/train.json").read_text())
+    shared = retraining_of(trained, data, components, str(device))
+    asked = asked_of(options, trained, shared, options["batch_size"])
+    named = ("engine", "ray_address", "task_cpus", "task_gpus", "device")
+    engine = Engine(*(common[name] for name in named))
+    missing = record(Path(options["bank"]), asked, components, engine, hours)
+    print(f"{len(asked.plan) - missing} of {len(asked.plan)} models are recorded")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else None)
