@@ -3,7 +3,6 @@
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	2> /dev/null && command -v $$name && break; done)
-TARGET ?= unlearn
 PIP = .venv/bin/python -m pip install --quiet
 WITH = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
@@ -13,8 +12,8 @@ study: .venv/ready
 
 ablations: .venv/ready
 	$(WITH) dvc pull --quiet data
-	$(WITH) dvc repro $(TARGET)
-	$(WITH) python -m abu.study.ablations $(TARGET)
+	$(WITH) dvc repro evaluate
+	$(WITH) python -m abu.study.ablations
 	$(WITH) python -m abu.study.run ablations
 
 preset: .venv/ready

@@ -2,9 +2,8 @@
 into one table.
 
 ``python -m abu.study.ablations`` queues what ``benchmarks/ablations.yaml`` lists and HEAD does not
-have yet, and runs the queue. A choice runs the stages ``cache`` and ``unlearn`` of the trained
-model alone, so the step stays as the study's ``tune`` chose it; with the argument ``evaluate`` the
-judge follows: the model is trained again without the images that this AbU names.
+have yet, and runs the queue. A choice runs the stages of the trained model that follow, so the step
+stays as the study's ``tune`` chose it, and is judged by the bank.
 """
 
 import json
@@ -18,23 +17,20 @@ from ruamel.yaml import YAML
 from abu import ROOT
 
 GRID = "benchmarks/ablations.yaml"
-STAGES = {
-    "unlearn": ["cache@base", "unlearn@base"],
-    "evaluate": ["cache@base", "unlearn@base", "compare@base", "retrain", "evaluate"],
-}
-# the judge asks for nobody else
-JUDGED = {"retrain.methods": ["abu"], "compare.methods": ["random"]}
+STAGES = ["cache@base", "unlearn@base", "compare@base", "evaluate"]
+ALONE = {"compare.methods": ["random"]}  # the judge asks for nobody else
 PREFIX = "ablation-"
+UNLEARN, JUDGE = (f"results/{name}/metrics.json" for name in ("unlearn/base", "evaluate"))
 MEASURES = {  # heading -> metric, whether more is better (None: neither)
+    "LDS": ("lds", True),
     "own pictures found": ("own_recall", True),
     "average precision": ("average_precision", True),
     "query's rise": ("target_rise", True),
     "others' rise": ("others_rise", False),
     "relative norm": ("relative_norm", None),
     "s a query": ("seconds", None),
-    "ΔL of the judge": ("judge", True),
 }
-ERRORS = ("own_recall_se", "average_precision_se", "judge_se")
+ERRORS = ("own_recall_se", "average_precision_se", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,10 @@ class Row:
     value: str
     overrides: dict
 
-    def name(self, target: str = "unlearn") -> str:
-        """Of the experiment that runs the choice up to ``target``."""
-        return f"{PREFIX}{self.factor}-{self.value}".replace(" ", "-") + (
-            "" if target == "unlearn" else f"-{target}"
-        )
+    @property
+    def name(self) -> str:
+        """Of the experiment that runs the choice."""
+        return f"{PREFIX}{self.factor}-{self.value}".replace(" ", "-")
 
 
 def rows(grid: dict) -> list[Row]:
@@ -61,32 +56,26 @@ def rows(grid: dict) -> list[Row]:
     ]
 
 
-def commands(grid: dict, target: str, known: dict) -> list[list[str]]:
+def commands(grid: dict, known: dict) -> list[list[str]]:
     """Arguments of dvc that queue the choices which ``known`` (see ``experiments``) has not, or has
     as failed.
 
-    Raises ValueError for another target than those in STAGES, and for a mapping, which DVC merges
-    into what is there: ``{}`` would change nothing.
+    Raises ValueError for a mapping, which DVC merges into what is there: ``{}`` would change
+    nothing.
     """
-    if target not in STAGES:
-        raise ValueError(f"target is {target!r}; expected one of {sorted(STAGES)}")
     for row in rows(grid):
         if merged := [key for key, value in row.overrides.items() if isinstance(value, dict)]:
             found = f"{row.factor} {row.value} gives {merged} a mapping, which DVC would merge"
             raise ValueError(f"{found}; expected its entries, as {merged[0]}.NAME: VALUE")
-    also = JUDGED if target == "evaluate" else {}
-    wanted = [
-        row
-        for row in rows(grid)
-        if row.overrides and known.get(row.name(target), {}).get("state", "failed") == "failed"
-    ]
+    new = lambda row: known.get(row.name, {}).get("state", "failed") == "failed"
     changes = lambda row: [
         part
-        for key, value in (row.overrides | also).items()
+        for key, value in (row.overrides | ALONE).items()
         for part in ("-S", f"{key}={json.dumps(value)}")
     ]
     queue = ["exp", "run", "--queue", "--single-item", "--name"]
-    return [[*queue, row.name(target), *changes(row), *STAGES[target]] for row in wanted]
+    wanted = [row for row in rows(grid) if row.overrides and new(row)]
+    return [[*queue, row.name, *changes(row), *STAGES] for row in wanted]
 
 
 def experiments(shown: list[dict]) -> dict[str, dict]:
@@ -123,58 +112,32 @@ def table(grid: dict, known: dict, seconds: dict[str, float]) -> pd.DataFrame:
     """One line a choice, indexed by factor and value: default, state, and what was measured.
 
     ``known``: see ``experiments``; ``seconds``: of one query, by name of the experiment. The
-    default's line is the workspace's. A choice that failed or never ran says so and has no numbers;
-    what the judge says comes from experiments that ran it, since the others carry the study's.
+    default's line is the workspace's. A choice that failed or never ran says so and has no numbers.
     Raises KeyError for an ablation that the grid does not have.
     """
-    names = {row.name(target) for row in rows(grid) for target in STAGES}
-    if unknown := {name for name in known if name.startswith(PREFIX)} - names:
+    if unknown := {n for n in known if n.startswith(PREFIX)} - {row.name for row in rows(grid)}:
         raise KeyError(
             f"experiments {sorted(unknown)} belong to no factor of the grid, which has "
             f"{sorted(grid)}"
         )
     lines = []
     for row in rows(grid):
-        plain, judged = (
-            row.name(target) if row.overrides else "workspace" for target in ("unlearn", "evaluate")
-        )
-        ran = [name for name in (judged, plain) if known.get(name, {}).get("state") == "success"]
-        state = (
-            "ran"
-            if ran
-            else next(
-                (known[name]["state"] for name in (judged, plain) if name in known), "not run"
-            )
-        )
-        metrics = known[ran[0]]["metrics"] if ran else {}
-        line = {
-            "factor": row.factor,
-            "value": row.value,
-            "default": not row.overrides,
-            "state": state,
-        }
-        line |= metrics.get("results/unlearn/base/metrics.json", {}) | {
-            "seconds": seconds.get(ran[0]) if ran else None
-        }
-        by_k = metrics.get("results/evaluate/metrics.json", {}) if judged in ran else {}
-        most = max(
-            (key for key in by_k if key.startswith("k=")),
-            key=lambda key: int(key[2:]),
-            default=None,
-        )
-        abu = by_k.get(most, {}).get("abu", {})
-        lines.append(line | {"judge": abu.get("loss"), "judge_se": abu.get("loss_se")})
-    metrics = [
-        name
-        for metric, _ in MEASURES.values()
-        for name in (metric, f"{metric}_se")
-        if name in (metric, *ERRORS)
-    ]
-    return (
-        pd.DataFrame(lines)
-        .set_index(["factor", "value"])
-        .reindex(columns=["default", "state", *metrics])
-    )
+        name = row.name if row.overrides else "workspace"
+        one = known.get(name, {"state": "not run"})
+        ran = one["state"] == "success"
+        line = {"factor": row.factor, "value": row.value, "default": not row.overrides}
+        line["state"] = "ran" if ran else one["state"]
+        if ran:
+            judged = one["metrics"].get(JUDGE, {}).get("lds", {}).get("abu", {})
+            line |= one["metrics"].get(UNLEARN, {}) | {"seconds": seconds.get(name)}
+            line |= {
+                "lds": judged.get("mean"),
+                "low": judged.get("low"),
+                "high": judged.get("high"),
+            }
+        lines.append(line)
+    columns = ["default", "state", *[metric for metric, _ in MEASURES.values()], *ERRORS]
+    return pd.DataFrame(lines).set_index(["factor", "value"]).reindex(columns=columns)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -194,14 +157,16 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def cell(part: pd.DataFrame, line: pd.Series, metric: str, more: bool | None) -> str:
-    """One number with its standard error, bold if it is the best of the choices in ``part``, unless
-    all are equal."""
+    """One number with its interval or standard error, bold if it is the best of the choices in
+    ``part``, unless all are equal."""
     if pd.isna(line[metric]):
         return ""
     error = line.get(f"{metric}_se")
-    text = f"{line[metric]:.3g}" + (
-        f" ± {error:.2g}" if error is not None and pd.notna(error) else ""
-    )
+    text = f"{line[metric]:.3g}"
+    if metric == "lds" and pd.notna(line.low):
+        text += f" ({line.low:.2f} to {line.high:.2f})"
+    elif error is not None and pd.notna(error):
+        text += f" ± {error:.2g}"
     best = None if more is None else part[metric].max() if more else part[metric].min()
     return f"**{text}**" if line[metric] == best and part[metric].nunique() > 1 else text
 
@@ -218,12 +183,8 @@ def dvc(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    target = sys.argv[1] if len(sys.argv) > 1 else "unlearn"
-    for command in commands(
-        YAML(typ="safe").load(ROOT / GRID),
-        target,
-        experiments(json.loads(dvc("exp", "show", "--json"))),
-    ):
+    grid = YAML(typ="safe").load(ROOT / GRID)
+    for command in commands(grid, experiments(json.loads(dvc("exp", "show", "--json")))):
         dvc(*command)
     subprocess.run(
         [sys.executable, "-m", "dvc", "exp", "run", "--run-all"], cwd=ROOT
