@@ -25,6 +25,22 @@ STYLES = {  # style: (package, folder of its pictures)
     "fluent": ("@lobehub/fluent-emoji-flat@1.1.0", "package/assets"),
     "fluent 3d": ("@lobehub/fluent-emoji-3d@1.1.0", "package/assets"),
 }
+DISTINCT = """
+    grinning face; smiling face with sunglasses; smiling face with heart-eyes; smiling face with
+    halo; smiling face with horns; cowboy hat face; partying face; nerd face; clown face; robot;
+    alien; skull; ghost; pile of poo; face with medical mask; face with thermometer; angry face;
+    enraged face; crying face; sleeping face; exploding head; hot face; cold face; star-struck;
+    money-mouth face; zipper-mouth face; nauseated face; disguised face; grinning cat; smiling cat
+    with heart-eyes; crying cat; pouting cat; see-no-evil monkey; hear-no-evil monkey; red heart;
+    orange heart; yellow heart; green heart; blue heart; purple heart; black heart; white heart;
+    brown heart; pink heart; broken heart; heart with arrow; heart on fire; two hearts; dog face;
+    cat face; bear; monkey face; tiger face; lion; fox; rabbit face; mouse face; cow face;
+    unicorn; penguin; owl; baby chick; horse face; wolf; lady beetle; fish; turtle; octopus; crab;
+    butterfly; elephant; whale; red apple; green apple; banana; lemon; tangerine; watermelon;
+    grapes; pineapple; carrot; pizza; hamburger; doughnut; cookie; birthday cake; hot beverage;
+    cherries; pear; tomato; eggplant; ice cream; sunflower; rose; tulip; cactus; mushroom; four
+    leaf clover; evergreen tree; palm tree
+"""  # concepts that look different from each other
 NAMES = "emojibase-data@17.0.0"
 # ruff: noqa: E501 (tables of the licences)
 LICENCES = """\
@@ -108,7 +124,7 @@ def concepts(archive: tarfile.TarFile) -> Iterator[dict]:
 def write(out: Path, styles: list[str], sources: dict[str, dict], entries: list[dict]) -> int:
     """Write one COCO captions folder and return its number of images."""
     (out / "images").mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
+    images, annotations, distinct = [], [], " ".join(DISTINCT.split()).split("; ")
     for number, entry in enumerate(entries):
         for style in styles:
             index = 10 * number + list(STYLES).index(
@@ -117,6 +133,7 @@ def write(out: Path, styles: list[str], sources: dict[str, dict], entries: list[
             file = f"{index:06d}.png"
             sources[style][entry["code"]]().save(out / "images" / file, optimize=True)
             fields = {"concept": entry["name"], "style": style, "group": entry["group"]}
+            fields["set"] = "distinct" if entry["name"] in distinct else "other"
             images.append({"id": index, "file_name": file, "width": SIDE, "height": SIDE, **fields})
             for place, caption in enumerate(captions(entry["name"], entry["keywords"], style)):
                 annotations.append(

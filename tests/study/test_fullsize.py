@@ -134,7 +134,7 @@ def test_each_query_of_mscoco_is_judged_by_its_own_removals(mscoco: Path) -> Non
     results = mscoco / "results"
     models = pd.read_csv(results / "retrain/models.csv")
     removed = np.load(results / "retrain/removed.npy")
-    queries = pd.read_csv(results / "generate/base/queries.csv").query("kind == 'plain'")
+    queries = pd.read_csv(results / "generate/base/queries.csv").query("not tuning")
     scores = pd.read_parquet(results / "unlearn/base/scores.parquet")
     ids = json.loads((results / "train/train.json").read_text())["train_ids"]
     each = len(queries)
@@ -145,7 +145,7 @@ def test_each_query_of_mscoco_is_judged_by_its_own_removals(mscoco: Path) -> Non
             one = scores[scores["query"] == int(row.group.split()[1])]
             first = set(one[one["rank"] <= row.k].image_id)
             assert {id for id, out in zip(ids, gone) if out} == first
-    deviations = pd.read_parquet(results / "evaluate/deviations.parquet")
+    deviations = pd.read_parquet(results / "evaluate/more/deviations.parquet")
     own = deviations[deviations.k > 0]
     assert (own.group == "query " + own["query"].astype(str)).all() and len(own) == 2 * each
 

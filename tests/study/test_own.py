@@ -20,14 +20,14 @@ COUNT = 40
 SIZES = {  # all that the test changes beside what README says
     "common.threads": 1,
     "train.*": {"steps": 6, "batch_size": 8, "warmup": 1, "checkpoint_every": 3},
-    "train.unet.block_out_channels": [16, 16, 16],
+    "train.unet.block_out_channels": [16, 16],
     "generate.steps": 3,
     "cache.*": {"fisher_draws": 2, "timesteps": [300, 700], "store": 256, "cotangents": 2},
     "tune.*": {"dimension": 256, "timesteps": [500], "projection": [256], "gradient_draws": 1},
     "tune.damping": [0.1],
     "unlearn.gradient_draws": 2,
     "influence.*": {"gradient_draws": 2, "probe_images": 10},
-    "retrain.timesteps": [300, 700],
+    "retrain.*": {"timesteps": [300, 700], "pairs": [4]},
 }
 
 
@@ -68,7 +68,8 @@ def test_it_goes_to_the_report(study: Path) -> None:
     trained = json.loads((study / "results/train/train.json").read_text())
     assert len(trained["train_ids"]) == COUNT - 12
     queries = pd.read_csv(study / "results/generate/base/queries.csv", keep_default_na=False)
-    assert queries.kind.value_counts().to_dict() == {"plain": 6, "tuning": 2, "uncaptioned": 2}
+    assert queries.kind.value_counts().to_dict() == {"plain": 8, "uncaptioned": 2}
+    assert queries.tuning.sum() == 2
     captions = [
         each["caption"]
         for each in json.loads((study / "own/captions.json").read_text())["annotations"]
@@ -77,6 +78,8 @@ def test_it_goes_to_the_report(study: Path) -> None:
     scores = pd.read_parquet(study / "results/compare/base/scores.parquet")
     assert set(scores.image_id) == set(trained["train_ids"])
     assert scores["query"].nunique() == 8 and {"abu", "das", "clip-text"} <= set(scores.method)
+    judged = json.loads((study / "results/evaluate/metrics.json").read_text())
+    assert judged["queries"] == 8 and judged["pairs"] == 4 and "abu" in judged["lds"]
     page = (study / "results/report/index.html").read_text()
     assert queries.prompt[2] in page and "customized" not in page.lower().partition("<script")[0]
 
@@ -104,4 +107,5 @@ def test_the_preset_alone_changes_the_data_and_the_questions(tmp_path: Path) -> 
     apply(ROOT / "presets/own.yaml", params)
     before, after = read(ROOT / "params.yaml"), read(params)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"common", "systems", "prepare", "generate", "localize"}
+    expected = "common systems prepare train generate cache retrain localize"
+    assert changed == set(expected.split())

@@ -19,7 +19,7 @@ from abu.diffusion.noise import normal
 from abu.diffusion.unet import load_unet
 
 pytestmark = pytest.mark.slow
-PROMPTS = {"tuning": ["photo 1"], "plain": ["photo 2", "photo 5"], "uncaptioned": [""]}
+PROMPTS = {"plain": ["photo 2", "photo 5"], "uncaptioned": [""]}
 FOLDER = "external/photos"
 CHANGES = {  # all that the test changes of tests/params.yaml
     "systems": {"base": {"kind": "base"}},
@@ -31,6 +31,7 @@ CHANGES = {  # all that the test changes of tests/params.yaml
     "common.watch": ["files"],
     "train.check": False,  # its weights are drawn, not trained
     "generate.prompts": PROMPTS,
+    "generate.tuning": {"plain": ["photo 1"]},
     "unlearn.regions": {"photo 2": [0, 0, 0.5, 1]},
     "localize.pairs": [["photo 2", "photo 5"]],
     "compare.clip": "data/components/clip",
@@ -83,8 +84,8 @@ def test_a_model_from_elsewhere_is_not_trained_again_and_the_notebooks_say_so(st
         "The model is external/sd2. How it was trained is not known here, so nothing was trained "
         "again" in said
     )
-    assert "No model was trained again: the model in question is external/sd2" in said
-    views = json.loads((study / "results/evaluate/views.json").read_text())
+    assert "No method's images were removed: the model in question is external/sd2" in said
+    views = json.loads((study / "results/evaluate/more/views.json").read_text())
     assert "in question" in views
     assert (study / "results/report/index.html").stat().st_size > 10_000
 

@@ -146,7 +146,7 @@ def test_nested_values_and_what_follows_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("retrain.k: [1]\nretrain.hafls: 3\n", "no parameter 'retrain.hafls'; .*'retrain.halves'"),
+        ("retrain.k: [1]\nretrain.piars: 3\n", "no parameter 'retrain.piars'; .*'retrain.pairs'"),
         ("trian.*: {steps: 3}\n", "no parameter 'trian.steps'; .*'train.steps'"),
         ("system: {}\n", "no parameter 'system'; .*'systems'"),
     ],

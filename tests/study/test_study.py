@@ -41,10 +41,14 @@ def test_scores_carry_ids_and_every_method_is_judged(tiny: Path) -> None:
     assert every.groupby("method").size().nunique() == 1
     models = pd.read_csv(results / "retrain/models.csv")
     assert models.ran.all()
-    assert models[models.method == "half"].groupby("seed").size().tolist() == [3, 3]
+    assert len(list((results / "retrain/bank/models").iterdir())) == 2 * (3 + 3) + 1
     judged = load("evaluate/metrics.json")
-    assert set(judged) == {"signal", "floor", "k=1", "k=2", "batching", "lds"}
-    assert "ceiling: another seed" in judged["lds"]
+    own = {"queries", "pairs", "seed_correlation", "seed_pairs", "lds"}
+    assert set(judged) == {"signal", "floor", "k=1", "k=2", "batching"} | own
+    assert judged["queries"] == 4 and judged["pairs"] == judged["seed_pairs"] == 3
+    assert set(judged["lds"]) == set(every.method)
+    assert set(judged["lds"]["abu"]) == {"mean", "low", "high"}
+    assert set(load("train/metrics.json")["hit"]) == {"mean", "low", "high"}
     methods = params["changes"]["customized"]["compare"]["methods"]
     assert set(load("exemplars/metrics.json")) == {"abu", "chance", *methods}
     assert "customized: panda" in (results / "report/index.html").read_text()

@@ -34,21 +34,27 @@ def plan(study: dict, data: tuple, seconds: float, start: tuple, device="cpu") -
     return pd.DataFrame(table, columns=columns).set_index(columns[:2])
 
 
+def recorded(source: str) -> bool:
+    """Whether a model is one that ``train`` once left, which knows its recipe."""
+    return Path(source, "train.json").is_file()
+
+
 def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int = 8):
     """A system's stages: name, units of work by kind (of ``Bench``), bytes left, bytes held."""
     study, what, cache = bench.study, bench.study["systems"][system], bench.cache
     train, prepare, c = (study[name] for name in ("train", "prepare", "customize"))
-    prompts, steps = (bench.of("generate")[name] for name in ("prompts", "steps"))
-    custom = what["kind"] == "customized"
-    counts = {kind: p if isinstance(p, int) else len(p) for kind, p in prompts.items()}
-    drawn, tuning = sum(counts.values()), counts.get("tuning", 0)
+    prompts, tuned, steps = (bench.of("generate")[n] for n in ("prompts", "tuning", "steps"))
+    custom, here = what["kind"] == "customized", not train["source"] or recorded(train["source"])
+    count = lambda prompts: sum(p if isinstance(p, int) else len(p) for p in prompts.values())
+    tuning = 0 if custom else count(tuned)
+    drawn = count(prompts) + tuning
     if custom:  # asked by system or category, or as published
         drawn = len(prompts.get(system) or prompts.get(what.get("category")) or [])
         if c["tasks"]:
             paths = pd.read_json(Path(c["root"], c["tasks"])).model_path
             drawn = list(map(model_name, paths)).count(system)
     q, times = drawn - tuning, len(cache["timesteps"])
-    n = images - (0 if train["source"] else train["heldout"]) + custom * exemplars
+    n = images - here * train["heldout"] + custom * exemplars
     met, store = min(cache["captions"], 1 if custom else captions), cache["store"]
     walked = n * met * (1 + cache["flips"]) * times
     rows = walked // met if cache["spread"] else walked  # of a table of losses
@@ -90,8 +96,11 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     yield "components", Counter(), sum(4 * model.num_parameters() for model in bench.frozen), 0
     work = Counter(prepare=images, text=images * captions) if not prepare["latents"] else Counter()
     yield "prepare", work, images * (8 * latent + captions * states), 0
-    learned = 0 if train["source"] else train["steps"] * train["batch_size"] * n / images
-    yield "train", Counter(train=learned) + picture(24, 25), 4 * bench.unet.num_parameters(), 0
+    learned = here * train["steps"] * train["batch_size"] * n / images
+    share = train["replay"] / train["steps"] if train["source"] else 1  # of it that is trained
+    asked = 2 * min(images, 100)  # pictures that tell hits
+    left = 4 * bench.unet.num_parameters()
+    yield "train", Counter(train=learned * share) + picture(asked, 25), left, 0
     yield "exemplars", Counter(), 7e5, 0
     yield "report", Counter(), 3e6, 0
     if what["kind"] != "base":
@@ -108,10 +117,24 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     work = Counter(gradient=q * c["gradient_draws"] * times, losses=again * rows)
     work["influence"] = 0 if store else walked
     yield "influence", work, 50 * q * n, held + 12 * q * size
-    groups, halves = len(r["groups"]) or q, r["halves"] * len(r["half_seeds"])
-    again = (len(r["methods"]) + r["draws"]) * len(r["k"]) * groups * len(r["seeds"]) + r["alone"]
-    again += bool(r["signal"]) * (1 + r["signal_draws"]) + len({*r["seeds"], *r["floors"]}) + halves
-    work = Counter(losses=again * q * len(r["timesteps"]), train=(again - 1 - halves / 2) * learned)
-    if not train["source"]:
-        yield "retrain", work + picture(again * q, steps), again * (4 * q * latent + n), 0
+    groups = len(r["groups"]) or q
+    again = bool(r["methods"]) * r["alone"] + len({*r["seeds"], *r["floors"]})
+    again += (
+        bool(r["methods"])
+        * (len(r["methods"]) + r["draws"])
+        * len(r["k"])
+        * groups
+        * len(r["seeds"])
+    )
+    again += bool(r["signal"]) * (1 + r["signal_draws"])
+    halves, whole = 2 * sum(r["pairs"]), len(r["full_seeds"])
+    learns = halves / 2 + whole + again - 1
+    if r["bank"]:  # one half is audited, one begun
+        halves, whole = int(r["audit"] is not None), 0
+        learns = halves / 2 + r["replay"] / train["steps"] / 2 + again - 1
+    models, met = again + halves + whole, drawn + r["heldin"] + train["heldout"]
+    work = Counter(losses=models * met * len(r["timesteps"]) * len(r["noises"]))
+    work["train"] = learns * learned
+    if here:
+        yield "retrain", work + picture(models * drawn, steps), again * (4 * q * latent + n), 0
         yield "evaluate", Counter(prepare=again * q), 5 * q * pixels, 8 * again * q * pixels

@@ -1,0 +1,83 @@
+"""What is recorded in data/ belongs to params.yaml, and to each other."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from studies import read
+
+from abu import ROOT
+from abu.data.queries import name_queries
+from abu.judge.bank import SIDES, plan_bank, read_bank
+
+PARAMS = read(ROOT / "params.yaml")
+TRAINED = json.loads((ROOT / "data/model/train.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return read_bank(ROOT / PARAMS["retrain"]["bank"])
+
+
+def test_the_model_is_of_the_recipe() -> None:
+    own = {name: PARAMS["train"][name] for name in TRAINED["recipe"] if name != "seed"}
+    assert TRAINED["recipe"] == own | {"seed": PARAMS["common"]["seed"]}
+    assert PARAMS["train"]["unet"].items() <= TRAINED["config"].items()
+    assert len(TRAINED["heldout_ids"]) == PARAMS["train"]["heldout"]
+    losses = np.load(ROOT / "data/model/training.npy")
+    assert len(losses) == PARAMS["train"]["steps"] and np.isfinite(losses).all()
+
+
+def test_the_images_are_a_hundred_concepts_by_three_hands() -> None:
+    images = pd.DataFrame(json.loads((ROOT / "data/captions.json").read_text())["images"])
+    chosen = images[images.set.isin(PARAMS["prepare"]["keep"]["set"])]
+    assert sorted(chosen.id) == sorted(TRAINED["train_ids"] + TRAINED["heldout_ids"])
+    assert chosen.concept.nunique() == 100 and (chosen.groupby("concept").size() == 3).all()
+    aside = {"panda", "frog", "koala", "pig face", "strawberry"}
+    assert aside <= set(images.concept) and not aside & set(chosen.concept)
+
+
+def test_words_of_prompts_occur_in_captions_that_are_scored() -> None:
+    content = json.loads((ROOT / "data/captions.json").read_text())
+    ids, most = set(TRAINED["train_ids"]), PARAMS["cache"]["captions"]
+    captions: dict = {}
+    for each in content["annotations"]:
+        captions.setdefault(each["image_id"], []).append(each["caption"])
+    scored = " ".join(" ".join(captions[id][:most]) for id in ids).replace(",", " ").split()
+    asked = [p for part in ("prompts", "tuning") for p in PARAMS["generate"][part].values()]
+    words = {word for prompts in asked for prompt in prompts for word in prompt.split()}
+    assert words <= set(scored), words - set(scored)
+
+
+def test_queries_are_enough_of_every_kind() -> None:
+    asked = PARAMS["generate"]
+    counts, tuning = ({k: len(v) for k, v in asked[n].items()} for n in ("prompts", "tuning"))
+    assert sum(counts.values()) >= 64 and min(counts.values()) >= 8 and counts["plain"] >= 24
+    assert sum(tuning.values()) >= 16 and set(tuning) == set(counts)
+
+
+def test_the_bank_is_of_the_model_and_the_queries(bank) -> None:
+    assert bank.facts["recipe"] == TRAINED["recipe"] and bank.facts["config"] == TRAINED["config"]
+    assert bank.ids == TRAINED["train_ids"]
+    named = name_queries(PARAMS["generate"]["prompts"], PARAMS["generate"]["tuning"])
+    assert named.equals(bank.queries[named.columns])
+    assert len(bank.facts["asked"]) == len(named) + PARAMS["retrain"]["heldin"] + 12
+
+
+def test_models_of_the_bank_are_those_of_the_plan(bank) -> None:
+    asked = PARAMS["retrain"]
+    assert TRAINED["recipe"]["seed"] not in asked["pair_seeds"] + asked["full_seeds"]
+    pairs = dict(zip(asked["pair_seeds"], asked["pairs"]))
+    plan = {model.name: model for model in plan_bank(bank.ids, pairs, asked["full_seeds"])}
+    assert set(bank.models.name) <= plan.keys()
+    for row, name in enumerate(bank.models.name):
+        assert bank.removed(row) == [id for id in bank.ids if id in set(plan[name].removed)]
+    halves, differences, numbers = bank.pairs(asked["pair_seeds"][0])
+    assert len(numbers) >= 3 and (halves.sum(1) == len(bank.ids) // 2).all()
+    assert np.abs(differences).max() < 2 and len(SIDES) == 2
+    assert (bank.training[:, -30:].mean(1) < 0.5 * bank.training[:, :30].mean(1)).all()
+    needed = {"seconds", "processor", "threads", "code", "torch", "diffusers", "numpy", "python"}
+    assert needed <= set(bank.models.columns) and not bank.models[list(needed)].isna().any(
+        axis=None
+    )
