@@ -253,7 +253,7 @@ def test_a_queued_experiment_finds_own_data_that_git_ignores(tmp_path: Path) -> 
     keep = lambda: read(root / "params.yaml")["prepare"]["keep"]
     run("exp run -S prepare.keep={}")
     assert keep() == PARAMS["prepare"]["keep"] != {}, "as docs/parameters.md says"
-    run("exp run -S ~prepare.keep.group -S +prepare.keep.style=[noto]")
+    run("exp run -S ~prepare.keep.set -S +prepare.keep.style=[noto]")
     assert keep() == {"style": ["noto"]}
     call("git", "checkout", "--quiet", ".")
     run("exp run --queue -n whole -S prepare.side=32")

@@ -29,7 +29,7 @@ def predicted(scores: np.ndarray, halves: np.ndarray) -> np.ndarray:
 
     Raises FloatingPointError for scores that are not finite.
     """
-    values = np.ascontiguousarray(scores, np.float64)
+    values = np.array(scores, np.float64)  # torch reads none that is not writable
     check_finite("scores", torch.from_numpy(values))
     return -values @ (2.0 * halves - 1).T
 
