@@ -82,8 +82,8 @@ def params(n: int) -> dict:
     found["unlearn"] |= {"batch_size": 2048}
     found["influence"] |= {"probes": 1, "probe_images": 100, "batch_size": 2048}
     found["compare"] |= {"methods": ["random", "pixel", "latent", "d-trak"]}
-    found["compare"]["settings"] = {"d-trak": {"ridge": 1.0, "projection": 64}}
-    features = {"weights": "cross-attn-kv", "dimension": 64, "timesteps": [500]}
+    found["compare"]["settings"] = {"d-trak": {"ridge": 1.0}}
+    features = {"weights": "cross-attn-kv", "dimension": 64, "cotangents": 0, "timesteps": [500]}
     found["compare"]["features"] = features
     return found
 

@@ -79,7 +79,7 @@ STEPS = [  # steps, relative norm, damping
     (10, 0.2, 0.1),
     (10, 0.2, 0.01),
 ]
-RIDGE, PROJECTION = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0), (1024, 4096)
+RIDGE, DIMENSION = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0), 4096
 TIMESTEPS, FEATURES = list(range(50, 1000, 200)), [150, 500, 850]
 TOKEN = "<new1>"
 
@@ -141,10 +141,10 @@ def search(name: str, options: dict) -> list[dict]:
         tried.append({"model": name, "method": "abu", **row})
         print(tried[-1], flush=True)
     features = replace(shared, grid=Grid(FEATURES))
-    evidence = Evidence(features, seen, empty, {}, max(PROJECTION), run_tasks)
-    for method, ridge, projection in product(("trak", "d-trak", "das"), RIDGE, PROJECTION):
-        assert METHODS[method][2] == ("ridge", "projection")
-        chosen = {"ridge": ridge, "projection": projection}
+    evidence = Evidence(features, seen, empty, {}, DIMENSION, 0, run_tasks)
+    for method, ridge in product(("trak", "d-trak", "das"), RIDGE):
+        assert METHODS[method][2] == ("ridge",)
+        chosen = {"ridge": ridge}
         found = precision(scores(method, evidence, chosen))
         tried.append({"model": name, "method": method, **chosen, "mAP": found})
     return tried
@@ -156,7 +156,7 @@ if __name__ == "__main__":
     options = YAML(typ="safe").load(Path("params.yaml"))["customize"]
     table = pd.DataFrame([row for name in MODELS for row in search(name, options)])
     table.round(4).to_csv("benchmarks/search.csv", index=False)
-    choices = ["method", "steps", "relative_norm", "damping", "ridge", "projection"]
+    choices = ["method", "steps", "relative_norm", "damping", "ridge"]
     mean = table.groupby(choices, dropna=False).mAP.mean().reset_index()
     best = mean.sort_values("mAP", ascending=False).groupby("method").head(3)
     print(best.sort_values("method").to_string())

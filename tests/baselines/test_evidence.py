@@ -27,7 +27,7 @@ def evidence(denoiser, images, records, tmp_path) -> Evidence:
     clip = str(ROOT / "data/components/clip")
     seen = Seen(files, captions, ["a skull", "a ghost"], pictures, clip)
     sampler, run = {"steps": 2, "guidance": 2.0}, partial(run_tasks, scratch=tmp_path)
-    return Evidence(shared, seen, torch.zeros(6, 8), sampler, 32, run, shard=2)
+    return Evidence(shared, seen, torch.zeros(6, 8), sampler, 32, 2, run, shard=2)
 
 
 def whole(parts: Parts) -> torch.Tensor:
@@ -53,14 +53,20 @@ def test_what_is_seen_is_that_of_queries_and_images(evidence: Evidence, images) 
 def test_gradients_are_those_of_one_task_for_all(evidence: Evidence) -> None:
     denoiser, images = evidence.shared.denoiser, evidence.shared.images
     sizes = {name: shape.numel() for name, shape in evidence.shared.shapes().items()}
-    common = Features(denoiser, Sketch(sizes, 32, 0), TIMESTEPS, 0)
-    expected = feature_task(common, "mean", images)
+    common = Features(denoiser, Sketch(sizes, 32, 0), TIMESTEPS, 0, 2)
+    expected = feature_task(common, images)
     queries, found = evidence("mean gradients")
-    assert torch.equal(whole(found), expected["features"])
-    assert torch.equal(evidence("losses"), expected["losses"])
-    named = evidence.shared.queries.images()
-    assert torch.equal(queries, feature_task(common, "mean", named)["features"])
+    assert torch.equal(whole(found), expected["mean"].float().mean(1))
+    assert torch.equal(evidence("losses"), expected["losses"].mean(1))
+    asked = feature_task(common, evidence.shared.queries.images())
+    assert torch.equal(queries, asked["mean"].float().mean(1))
     assert evidence.once["mean gradients"] > 0 and evidence.storage["mean gradients"] == 5 * 32 * 4
+    rows, of_images = evidence("random rows")
+    assert torch.equal(rows, asked["random"]) and torch.equal(whole(of_images), expected["random"])
+    assert torch.equal(evidence("loss rows")[0][:, :, 0], asked["loss"])
+    matrix = evidence("gauss-newton matrix")
+    flat = expected["random"].flatten(0, 2).double()
+    assert torch.allclose(matrix.double(), flat.T @ flat / len(flat), rtol=1e-4, atol=1e-6)
     journey, same = evidence("journey gradients")
     assert journey.shape == (2, 32) and torch.equal(
         whole(same), whole(evidence("loss gradients")[1])

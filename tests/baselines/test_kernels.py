@@ -19,12 +19,12 @@ def test_kernel_methods_equal_their_dense_formulas(n: int, p: int) -> None:
     inverse = torch.linalg.inv(square)
     expected = torch.stack([torch.stack([a @ inverse @ b for b in x]) for a in q])
     leverage = torch.stack([b @ inverse @ b for b in x])
-    found, h = kernel((q, x), ridge, p)
+    found, h = kernel((q, x), ridge)
     assert torch.allclose(found, expected, atol=1e-12) and torch.allclose(h, leverage, atol=1e-12)
-    assert torch.allclose(trak((q, x), ridge, p), expected, atol=1e-12)
+    assert torch.allclose(trak((q, x), ridge), expected, atol=1e-12)
     losses = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     of = lambda a, i: (expected[a, i] * losses[i].sqrt() / (1 - leverage[i])) ** 2
     by_hand = torch.tensor([[of(a, i) for i in range(n)] for a in range(3)], dtype=torch.float64)
-    assert torch.allclose(das((q, x), losses, ridge, p), by_hand, atol=1e-12)
+    assert torch.allclose(das((q, x), losses, ridge), by_hand, atol=1e-12)
     with pytest.raises(ValueError, match="ridge is 0"):
-        kernel((q, x), 0, p)
+        kernel((q, x), 0)

@@ -13,11 +13,11 @@ def test_registry_asks_for_what_it_needs_and_names_what_is_missing() -> None:
     )
     asked = []
     evidence = lambda name: asked.append(name) or (torch.ones(3) if name == "losses" else pair)
-    options = {"ridge": 1.0, "projection": 8, "other": 0}
+    options = {"ridge": 1.0, "other": 0}
     assert scores("das", evidence, options).shape == (2, 3)
     assert asked == ["mean gradients", "losses"]
     with pytest.raises(KeyError, match="needs the options"):
-        scores("trak", evidence, {"ridge": 1.0})
+        scores("trak", evidence, {"damping": 1.0})
     with pytest.raises(KeyError, match="unknown method 'tracks'"):
         scores("tracks", evidence, {})
     with pytest.raises(FloatingPointError, match="scores of 'pixel': 6 of 6 values"):

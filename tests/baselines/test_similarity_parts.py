@@ -15,11 +15,11 @@ def test_methods_by_parts_equal_one_matrix() -> None:
     inverse = torch.linalg.inv(wide.T @ wide + ridge)
     cosines = torch.cosine_similarity(queries[:, None], wide[None], dim=2)
     for images in (x, Parts(lambda first, last: x[first:last], 2500, 64)):
-        scores, leverage = kernel((q, images), 0.1, 64)
+        scores, leverage = kernel((q, images), 0.1)
         torch.testing.assert_close(scores, queries @ inverse @ wide.T)
         torch.testing.assert_close(leverage, (wide @ inverse * wide).sum(1))
         torch.testing.assert_close(dot((q, images)), queries @ wide.T)
         torch.testing.assert_close(cosine((q, images)), cosines)
     few = Parts(lambda first, last: x[first:last], 50, 7)
-    whole = kernel((q, x[:50]), 0.1, 64)[0]
-    torch.testing.assert_close(kernel((q, few), 0.1, 64)[0], whole, rtol=0, atol=0)
+    whole = kernel((q, x[:50]), 0.1)[0]
+    torch.testing.assert_close(kernel((q, few), 0.1)[0], whole, rtol=0, atol=0)

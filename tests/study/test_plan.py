@@ -90,18 +90,20 @@ def test_cache_counts_rows(study, counted, change, flips):
 
 def test_queries_count_rows(study, counted):
     base, panda = stages(study), stages(study, "panda")
+    study["unlearn"] |= {"relative_norm": 0.1}
     newton = Newton("identity", 0.1, 2, steps=2, relative_norm=0.1)
     one = counted(core.unlearn_query, shared(study), 0, newton)
-    assert sum(base["unlearn"][0].values()) == 4 * one
-    assert base["unlearn"][0]["gradient"] == 4 * 2 * (2 * 2)  # queries, steps
+    assert sum(stages(study)["unlearn"][0].values()) == 4 * one
+    assert stages(study)["unlearn"][0]["gradient"] == 4 * 2 * (2 * 2)  # queries, steps
+    assert base["unlearn"][0]["gradient"] == 4 * 2 * (2 * 2 + 24 * 2)  # and looks for the rise
     assert base["influence"][0]["gradient"] == 4 * (2 * 2)
-    assert base["localize"][0]["gradient"] == 3 * 2 * (2 * 2)  # regions, captions
-    assert base["tune"][0]["gradient"] == 2 * 1  # settings; one timestep
+    assert base["localize"][0]["gradient"] == 3 * 2 * (2 * 2 + 24 * 2)  # regions, captions
+    assert base["tune"][0]["gradient"] == 2 * (1 + 24)  # settings; one timestep
     assert base["tune"][0]["losses"] == 2 * (10 * 2 * 2 + 1)
     assert panda["unlearn"][0]["gradient"] == 2 * 2 * (2 * 2)  # prompts of its category
-    assert base["tune"][0]["features"] == 3 * 2 * (10 + 1) + 3  # functions, timesteps; the journey
-    assert base["compare"][0]["features"] == 3 * 2 * 4 + 4 * 3  # those of images are kept
-    assert panda["compare"][0]["features"] == 2 * 1 * (12 + 2)  # two exemplars; loss and square
+    assert base["tune"][0]["features"] == 2 * (10 + 1) + 3  # timesteps; the journey
+    assert base["compare"][0]["features"] == 2 * 4 + 4 * 3  # those of images are kept
+    assert panda["compare"][0]["features"] == 12 + 2  # two exemplars
     assert base["generate"][0]["sample"] == 5 * 3 and panda["generate"][0]["sample"] == 2 * 3
     assert panda["customize"][0]["train"] == 3 * 2 * 4  # steps, exemplars and pictures of the prior
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abu.baselines.features import Features, Sketch, feature_task
+from abu.baselines.coupling import gauss_newton_matrix
+from abu.baselines.features import RANDOM, Features, Sketch, feature_task
 from abu.core.attribution import Attribution, shards
 from abu.data.images import Images
 from abu.data.pictures import read_image
@@ -18,7 +19,8 @@ from abu.diffusion.device import find_device
 from abu.diffusion.embed import clip_images, clip_texts, dino_images
 from abu.diffusion.sample import sample
 
-GRADIENTS = {"loss gradients": "loss", "square gradients": "square", "mean gradients": "mean"}
+GRADIENTS = {f"{name} gradients": name for name in ("loss", "square", "mean")}  # over timesteps
+ROWS = {"loss rows": "loss", f"{RANDOM} rows": RANDOM}  # of each timestep
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,13 @@ class Evidence:
     empty: Tensor  # token states of no caption, [L, D]
     sampler: dict  # how the queries were drawn: options of abu.diffusion.sample.sample
     dimension: int  # of the sketched gradients
+    cotangents: int  # random ones of each image and timestep
     run: Callable  # (function, what tasks share, tasks, progress) -> their results, kept when done
     shard: int = 64
     once: dict[str, float] = field(default_factory=dict)
     each: dict[str, float] = field(default_factory=dict)
     storage: dict[str, int] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)  # seconds of feature tasks
     known: dict = field(default_factory=dict)
 
     def __call__(self, name: str):
@@ -70,9 +74,11 @@ class Evidence:
                 "dino images": lambda: self.embedded(dino_images, seen.dino),
                 "clip texts": self.texts,
                 "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
-                "losses": lambda: self.losses("mean gradients"),
+                "losses": lambda: self.mean("losses"),
+                "gauss-newton matrix": lambda: gauss_newton_matrix(self.images()(RANDOM)),
             }
             makers |= {g: lambda g=g: self.gradients(g) for g in GRADIENTS}
+            makers |= {r: lambda r=r: self.rows(ROWS[r]) for r in ROWS}
             begin = time.perf_counter()
             self.known[name] = makers[name]()
             self.each.setdefault(name, time.perf_counter() - begin)
@@ -103,33 +109,53 @@ class Evidence:
         return clip_texts(clip, self.seen.prompts), flat.reshape(len(captions), -1, flat.shape[-1])
 
     def features(
-        self, function: str, images: Images, path: list[int] | None = None
+        self, images: Images, path: list[int] | None = None
     ) -> tuple[Callable[[str], Parts], float]:
-        """``features`` or ``losses`` of images, read from the finished tasks whenever walked
-        through; and the seconds that the tasks took."""
+        """Features of images by name (``abu.baselines.features``), read from the finished tasks
+        whenever walked through; and the seconds that the tasks took."""
         denoiser, grid = self.shared.denoiser, self.shared.grid
         sizes = {name: shape.numel() for name, shape in self.shared.shapes().items()}
         sketch = Sketch(sizes, self.dimension, grid.seed, self.device)
-        common = Features(replace(denoiser, speed={}), sketch, grid.timesteps, grid.seed)
-        denoiser.unet.requires_grad_(False)
-        for name in denoiser.weights:
-            denoiser.unet.get_parameter(name).requires_grad_(True)
+        cotangents = 0 if path else self.cotangents
+        asked = Features(replace(denoiser, speed={}), sketch, grid.timesteps, grid.seed, cotangents)
         ranges = shards(len(images), self.shard).items()
-        todo = {name: (function, read(images[first:last]), path) for name, (first, last) in ranges}
-        progress = f"{function} gradients"
-        done = list(self.run(feature_task, common, todo, progress=progress).values())
+        todo = {name: (read(images[first:last]), path) for name, (first, last) in ranges}
+        done = list(self.run(feature_task, asked, todo, progress="gradients").values())
         part = lambda name: lambda first, last: done[first // self.shard][name][: last - first]
         parts = lambda name: Parts(part(name), len(images), self.shard)
         return parts, sum(result.seconds for result in done)
 
-    def gradients(self, name: str) -> tuple[Tensor, Parts]:
-        queries = self.shared.queries.images()
-        own, self.each[name] = self.features(GRADIENTS[name], queries)
-        images, self.once[name] = self.features(GRADIENTS[name], self.shared.images)
-        return torch.cat(list(own("features"))), images("features")
+    def kept(self, name: str, images: Images) -> Callable[[str], Parts]:
+        """``features``, whose tasks serve every method that asks for them."""
+        if name not in self.known:
+            self.known[name], self.spent[name] = self.features(images)
+        return self.known[name]
 
-    def losses(self, name: str) -> Tensor:
-        return torch.cat(list(self.features(GRADIENTS[name], self.shared.images)[0]("losses")))
+    def images(self) -> Callable[[str], Parts]:
+        return self.kept("features of images", self.shared.images)
+
+    def rows(self, name: str) -> tuple[Tensor, Parts]:
+        """Rows [Q, T, V, p] of the queries, and those of the images' random cotangents."""
+        queries = self.kept("features of queries", self.shared.queries.images())
+        own = torch.cat(list(queries(name)))
+        self.note(f"{name} rows")
+        return own if name == RANDOM else own[:, :, None], self.images()(RANDOM)
+
+    def gradients(self, name: str) -> tuple[Tensor, Parts]:
+        """Means over timesteps: [Q, p], and [N, p] in parts."""
+        queries = self.kept("features of queries", self.shared.queries.images())
+        own, images = torch.cat(list(queries(GRADIENTS[name]))), self.images()(GRADIENTS[name])
+        self.note(name)
+        mean = lambda first, last: images.make(first, last).float().mean(1)
+        return own.float().mean(1), Parts(mean, images.n, images.size)
+
+    def note(self, name: str) -> None:
+        """What features took, which one pass makes for all methods."""
+        self.each[name] = self.spent["features of queries"]
+        self.once[name] = self.spent["features of images"]
+
+    def mean(self, name: str) -> Tensor:
+        return torch.cat(list(self.images()(name))).mean(1)
 
     def journey(self) -> Tensor:
         """Query features along the sampler's path: the loss gradient at step t of what that step
@@ -143,11 +169,14 @@ class Evidence:
         steps = torch.stack(list(path.values()), 1)  # [Q, T, c, h, w]
         ids = [f"journey {name}" for name in queries.names]
         images = Images(ids, steps[:, None], queries.texts[:, None])
-        features, self.each["journey gradients"] = self.features("loss", images, list(path))
-        self.once["journey gradients"] = self.features("loss", self.shared.images)[1]
-        return torch.cat(list(features("features")))
+        features, self.each["journey gradients"] = self.features(images, list(path))
+        self.images()
+        self.once["journey gradients"] = self.spent["features of images"]
+        return torch.cat(list(features("loss"))).float().mean(1)
 
 
 def read(images: Images) -> Images:
-    """The first picture and caption of each, in memory, with which a task can be sent anywhere."""
-    return Images(images.ids, images.latents[:, 0][:, None], images.texts[:, 0][:, None])
+    """The first picture and every caption of each, in memory, with which a task can be sent
+    anywhere."""
+    texts = [images.texts[:, c] for c in range(images.texts.shape[1])]
+    return Images(images.ids, images.latents[:, 0][:, None], torch.stack(texts, 1), images.counts)

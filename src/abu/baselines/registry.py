@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from abu.baselines.coupling import coupling
 from abu.baselines.kernels import das, trak
 from abu.baselines.similarity import chance, cosine, distance, dot
 from abu.data.checks import check_finite
@@ -17,10 +18,12 @@ METHODS: dict[str, tuple[Callable, tuple, tuple]] = {  # function, evidence, opt
     "dino": (cosine, ("dino images",), ()),
     "gradient-dot": (dot, ("loss gradients",), ()),
     "gradient-cosine": (cosine, ("loss gradients",), ()),
-    "trak": (trak, ("loss gradients",), ("ridge", "projection")),
-    "journey-trak": (trak, ("journey gradients",), ("ridge", "projection")),
-    "d-trak": (trak, ("square gradients",), ("ridge", "projection")),
-    "das": (das, ("mean gradients", "losses"), ("ridge", "projection")),
+    "trak": (trak, ("loss gradients",), ("ridge",)),
+    "journey-trak": (trak, ("journey gradients",), ("ridge",)),
+    "d-trak": (trak, ("square gradients",), ("ridge",)),
+    "das": (das, ("mean gradients", "losses"), ("ridge",)),
+    "abu-whole": (coupling, ("loss rows", "gauss-newton matrix"), ("damping",)),
+    "coupling": (coupling, ("random rows", "gauss-newton matrix"), ("damping",)),
 }
 
 

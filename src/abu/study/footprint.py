@@ -82,7 +82,8 @@ class Bench:
         sizes = {name: shape.numel() for name, shape in shared.shapes().items()}
         sketch = Sketch(sizes, self.like["dimension"], 0, self.device)
         self.begin = time.perf_counter()  # one sketch serves all
-        feature_task(Features(shared.denoiser, sketch, range(n), 0), "loss", shared.images)
+        asked = Features(shared.denoiser, sketch, range(n), 0, self.like["cotangents"])
+        feature_task(asked, shared.images)
 
     def sample(self, n: int):
         texts, names = normal((n, *self.tokens), "x"), [(i,) for i in range(n)]

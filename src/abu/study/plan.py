@@ -34,6 +34,9 @@ def plan(study: dict, data: tuple, seconds: float, start: tuple, device="cpu") -
     return pd.DataFrame(table, columns=columns).set_index(columns[:2])
 
 
+RISE_TRIES = 12  # moves that are measured until one raises the loss as asked, about
+
+
 def recorded(source: str) -> bool:
     """Whether a model is one that ``train`` once left, which knows its recipe."""
     return Path(source, "train.json").is_file()
@@ -68,14 +71,15 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
 
     def unlearn(c: dict, tasks: int, queries: int, every: int) -> Counter:
         at = -(-times // every) * tasks
-        gradient = at * c.get("steps", 1) * c["gradient_draws"]
+        draws = 2 * RISE_TRIES if c.get("relative_norm", c.get("alpha")) is None else 0
+        gradient = at * c.get("steps", 1) * (c["gradient_draws"] + draws)
         return Counter(gradient=gradient, losses=at * (rows // times + queries))
 
     def sketch(c: dict, methods: list[str], images: int, queries: int) -> Counter:
-        needs = {name for m in methods for name in METHODS[m][1] if "gradients" in name}
+        needs = {name for m in methods for name in METHODS[m][1] if " " in name}
         path = queries * steps * ("journey gradients" in needs)
-        kinds = len({name.replace("journey", "loss") for name in needs}) * (images + queries)
-        return Counter(features=kinds * len(c["timesteps"]) + path, sample=path)
+        asked = (images + queries) * any("gradients" in name or "rows" in name for name in needs)
+        return Counter(features=asked * len(c["timesteps"]) + path, sample=path)
 
     learn = custom and not c["tasks"]
     work = picture(learn * c["prior"] + custom * exemplars, c["sampler"]["steps"])
@@ -105,7 +109,7 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     yield "report", Counter(), 3e6, 0
     if what["kind"] != "base":
         return
-    tries = tuning * len(tune["relative_norm"]) * len(tune["damping"])
+    tries = tuning * len(tune["rise"]) * len(tune["damping"])
     work = sketch(tune, [m for m in METHODS if METHODS[m][2]], n, tuning)
     work += unlearn(tune, tries, tuning, tune["every"])
     yield "tune", work, 5e3, held + square

@@ -1,0 +1,46 @@
+"""Coupling: how far what an image can teach the model's output reaches into the output for a query;
+and AbU's quick form on all weights, which asks the same of the query's loss alone.
+
+Rows are sketched gradients at T timesteps: of an image ``J_z^T w`` for W random output cotangents,
+[T, W, p]; of a query ``J_q^T v`` for V of them, or its loss gradient (V = 1). H, the whole
+Gauss-Newton matrix of the training loss, is sampled by the images' rows.
+"""
+
+import torch
+from torch import Tensor
+
+from abu.baselines.similarity import Pair
+from abu.data.rows import Parts, in_parts
+
+
+def gauss_newton_matrix(rows: Tensor | Parts) -> Tensor:
+    """``H``: mean of ``g g^T`` over rows g [N, T, W, p], float32 [p, p]; neither diagonal nor
+    Kronecker form."""
+    total, count = torch.zeros(()), 0
+    for part in in_parts(rows):
+        flat = part.flatten(0, 2).float()
+        total, count = total + flat.T @ flat, count + len(flat)
+    return total / count
+
+
+def coupling(pair: Pair, matrix: Tensor, damping: float) -> Tensor:
+    """``exp mean_{t, s} log mean_{v, w} (g_{q,t,v}^T (H + damping mean(diag H))^-1 g_{z,s,w})^2``,
+    float64 [Q, N]: rows g of query and image at timesteps t and s; ``matrix``: H [p, p].
+
+    With ``g_q = J_q^T v`` the square's mean is ``|J_q H^-1 J_z^T|^2``, what a step that fits
+    anything at z changes in the output at q; with the query's loss gradient it is the Gauss-Newton
+    term of AbU's answer (``abu.core.influence``) for one Newton step. The geometric mean over pairs
+    of timesteps counts each pair alike, whatever its scale. Raises ValueError unless damping > 0.
+    """
+    if not damping > 0:
+        raise ValueError(f"damping is {damping}; expected a number above 0")
+    queries, timesteps, draws, p = pair[0].shape
+    ridge = damping * matrix.diagonal().mean()
+    factor = torch.linalg.cholesky(matrix.double() + ridge * torch.eye(p, dtype=torch.float64))
+    solved = torch.cholesky_solve(pair[0].flatten(0, 2).float().T.contiguous(), factor.float())
+    columns = []
+    for part in in_parts(pair[1]):
+        squares = (part.flatten(0, 2).float() @ solved).square()
+        squares = squares.reshape(*part.shape[:3], queries, timesteps, draws).mean((2, 5))
+        columns.append(squares.double().clamp_min(1e-300).log().mean((1, 3)).exp())
+    return torch.cat(columns).T
