@@ -62,6 +62,7 @@ SIZES = {  # fisher: images of which Fisher information is taken, each drawn ``d
     "paper": {"images": 2, "steps": 20, "tokens": 77, "width": 1024, "draws": 4, "fisher": 4},
 }
 QUERIES, COTANGENTS = 100, 2
+LENGTH = 0.1  # of a move over that of the weights
 
 
 def setting(name: str) -> tuple[Denoiser, Images, Grid]:
@@ -222,7 +223,7 @@ def store_sides(draws: int = 10, share: float = 0.2, count: int = 5) -> list[dic
     def move(q: int) -> Tensors:
         gradient = {name: g[None] for name, g in gradient_of(shared, q, draws).items()}
         unit = unit_moves(shared, gradient, "diagonal", options["damping"])
-        return {name: options["relative_norm"] * value for name, value in unit.items()}
+        return {name: LENGTH * value for name, value in unit.items()}
 
     def ask(deltas: Tensors) -> np.ndarray:
         [both] = means(answer(stored, basis.of(deltas), dims))

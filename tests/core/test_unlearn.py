@@ -19,12 +19,13 @@ def test_newton_step_solves_the_quadratic() -> None:
     start = model.weight.detach().clone()
     g, f = torch.randn(2, 3).double(), torch.rand(2, 3).double() + 0.1
     by = lambda damping: partial(precondition, "diagonal", cached={"weight": f}, damping=damping)
+    never = lambda: pytest.fail("the loss is not asked for")
     newton = Newton("diagonal", 0.0, draws=1, alpha=1.0, n=7)
-    delta = unlearn(model, lambda *_: {"weight": g}, by(0.0), newton)["weight"]
+    delta = unlearn(model, lambda *_: {"weight": g}, by(0.0), newton, never)["weight"]
     torch.testing.assert_close(7 * f * delta, g)
     assert torch.equal(model.weight, start)
     newton = Newton("diagonal", 0.5, draws=1, steps=3, relative_norm=0.2)
-    half = unlearn(model, lambda *_: {"weight": g}, by(0.5), newton)
+    half = unlearn(model, lambda *_: {"weight": g}, by(0.5), newton, never)
     assert norm(half) == pytest.approx(0.2 * norm({"w": start}))
 
 
@@ -34,19 +35,28 @@ def test_unlearn_raises_the_loss_of_its_query(denoiser, images) -> None:
     ask = lambda model: query_gradient(replace(denoiser, unet=model, batch_size=64), *query)
     inverse = partial(precondition, "diagonal", cached=fisher, damping=0.1)
     newton = Newton("diagonal", 0.1, draws=4, steps=2, relative_norm=0.3)
-    delta = unlearn(unet, lambda model, step: ask(model)[1], inverse, newton)
-    start = ask(unet)[0]
+    gradient, loss = lambda model, step: ask(model)[1], lambda: ask(unet)[0]
+    delta = unlearn(unet, gradient, inverse, newton, loss)
+    start = loss()
     with moved(unet, delta):
-        assert ask(unet)[0] > start
-    assert ask(unet)[0] == start
+        assert loss() > start
+    assert loss() == start
+    for steps, rise in ((1, 0.002), (2, 0.001)):
+        newton = Newton("diagonal", 0.1, draws=4, steps=steps, rise=rise)
+        with moved(unet, unlearn(unet, gradient, inverse, newton, loss)):
+            assert loss() / start - 1 == pytest.approx(rise, rel=0.03)
+    with pytest.raises(
+        ValueError, match="as long as the weights and longer raises .* was asked for"
+    ):
+        unlearn(unet, gradient, inverse, replace(newton, rise=1e6), loss)
 
 
 def test_steps_without_a_length_or_with_two_are_refused() -> None:
     newton = partial(Newton, "diagonal", 0.1, 1)
     for lengths in ({}, {"alpha": 1.0, "relative_norm": 0.1}):
-        with pytest.raises(ValueError, match="one of alpha and relative_norm"):
+        with pytest.raises(ValueError, match="one of alpha, relative_norm and rise"):
             newton(**lengths)
-    for lengths in ({"alpha": 0.0, "n": 5}, {"relative_norm": -0.1}):
+    for lengths in ({"alpha": 0.0, "n": 5}, {"relative_norm": -0.1}, {"rise": 0.0}):
         with pytest.raises(ValueError, match="expected a number above 0"):
             newton(**lengths)
 

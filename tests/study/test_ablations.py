@@ -13,13 +13,14 @@ from studies import called, dvc, read, study_in
 
 from abu import ROOT
 from abu.study.ablations import STAGES, commands, experiments, markdown, rows, table
+from abu.study.caching import SIZES
 
 PARAMS, GRID = read(ROOT / "params.yaml"), read(ROOT / "benchmarks/ablations.yaml")
 VARIED = {
     "weights": {"cache.weights"},
     "curvature": {"unlearn.curvature"},
     "steps": {"unlearn.steps"},
-    "step size": {"unlearn.relative_norm"},
+    "step size": {"unlearn.rise"},
     "timesteps": {"cache.timesteps"},
     "captions": {"cache.captions", "cache.spread"},
     "flips": {"cache.flips", "unlearn.flips_reduce"},
@@ -55,7 +56,7 @@ def test_the_defaults_are_the_study() -> None:
         "captions": f"{cache['captions']} in turn",
         "flips": unlearn["flips_reduce"] if cache["flips"] else "none",
     }
-    assert unlearn["relative_norm"] is unlearn["alpha"] is None and cache["spread"]
+    assert [unlearn[name] for name in SIZES] == [None] * 3 and cache["spread"]
 
 
 def test_stages_are_those_of_the_trained_model() -> None:
@@ -185,6 +186,6 @@ def test_ablations_run_in_workspaces_of_their_own(tiny: Path, tmp_path: Path) ->
         found.loc[("curvature", "none"), "lds":].isna().all() and found.lds.iloc[:3].notna().all()
     )
     chosen = json.loads((tiny / "results/tune/base/chosen.json").read_text())["abu"]
-    length, relative_norm = chosen["relative_norm"], found.relative_norm["steps"]
-    assert relative_norm["1"] == pytest.approx(length, rel=1e-3)
-    assert relative_norm["2"] < 0.99 * length, "two steps do not go straight on"
+    assert chosen["rise"] in (0.001, 0.002)
+    lengths = found.relative_norm["steps"]
+    assert lengths["1"] != lengths["2"], "two steps do not go straight on"

@@ -24,6 +24,8 @@ from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.losses import check_timesteps, loss_table
 
+RISE_DRAWS = 2  # noises for each timestep of the loss by which a rise is measured
+
 
 @dataclass(frozen=True)
 class Attribution:
@@ -108,11 +110,15 @@ def eigenvalues_of(shared: Attribution, draws: int, first: int, last: int) -> Te
 
 def query_step(shared: Attribution, q: int, draws: int, model: nn.Module, step: int) -> Tensors:
     """Gradient of query number ``q``'s loss at a step of unlearning, where the model stands."""
+    return query_asked(shared, q, draws, ("unlearn", shared.queries.names[q], step))[1]
+
+
+def query_asked(shared: Attribution, q: int, draws: int, key: tuple) -> tuple[float, Tensors]:
+    """Loss and gradient of query number ``q``, or of its region, under noise of a name."""
     queries, grid = shared.queries, shared.grid
-    key = (grid.seed, "unlearn", queries.names[q], step)
     region = queries.regions[q] if queries.regions else None
-    asked = queries.latents[q], queries.texts[q], key, grid.timesteps, draws, region
-    return query_gradient(shared.denoiser, *asked)[1]
+    asked = queries.latents[q], queries.texts[q], (grid.seed, *key), grid.timesteps, draws, region
+    return query_gradient(shared.denoiser, *asked)
 
 
 def gradient_of(shared: Attribution, q: int, draws: int) -> Tensors:
@@ -126,7 +132,8 @@ def move_of(shared: Attribution, q: int, newton: Newton) -> Tensors:
     gradient = partial(query_step, shared, q, newton.draws)
     cached, damping = shared.placed(shared.curvature), newton.damping
     inverse = partial(precondition, newton.curvature, cached=cached, damping=damping)
-    return unlearn(shared.denoiser.model(), gradient, inverse, newton)
+    loss = lambda: query_asked(shared, q, RISE_DRAWS, ("rise", shared.queries.names[q]))[0]
+    return unlearn(shared.denoiser.model(), gradient, inverse, newton, loss)
 
 
 def unlearn_query(shared: Attribution, q: int, newton: Newton) -> Tensors:

@@ -4,8 +4,10 @@
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from abu.data.checks import check_counts, check_finite
@@ -43,8 +45,10 @@ class Newton:
 
     Each step adds ``(alpha / n) F^-1 gradient`` (eq. 5). With ``relative_norm`` in place of
     ``alpha`` each is scaled to ``relative_norm / steps`` of ``||theta_0||``: step sizes do not
-    carry over between models, relative norms nearly do. ``draws``: noises for each timestep of the
-    gradient. Raises ValueError for steps of no length.
+    carry over between models, relative norms nearly do. With ``rise`` in their place, to where the
+    query's loss has risen by ``rise / steps`` of what it was: what a length does to the model
+    depends on the damping, so dampings are compared at one rise. ``draws``: noises for each
+    timestep of the gradient. Raises ValueError for steps of no length.
     """
 
     curvature: str
@@ -54,18 +58,21 @@ class Newton:
     alpha: float | None = None
     n: int | None = None
     relative_norm: float | None = None
+    rise: float | None = None
 
     def __post_init__(self):
-        alpha, length = self.alpha, self.relative_norm
-        if (alpha is None) == (length is None):
-            raise ValueError(f"give one of alpha and relative_norm; found {alpha} and {length}")
-        check_counts(steps=self.steps, n=1 if alpha is None else self.n or 0)
-        if not (alpha or length or 0) > 0:
-            found = f"alpha is {alpha}, relative_norm {length}"
-            raise ValueError(f"{found}; expected a number above 0")
+        given = {"alpha": self.alpha, "relative_norm": self.relative_norm, "rise": self.rise}
+        sizes = [size for size in given.values() if size is not None]
+        found = ", ".join(f"{name} {size}" for name, size in given.items())
+        if len(sizes) != 1:
+            raise ValueError(f"give one of alpha, relative_norm and rise; found {found}")
+        check_counts(steps=self.steps, n=1 if self.alpha is None else self.n or 0)
+        if not sizes[0] > 0:
+            raise ValueError(f"the step has no length: {found}; expected a number above 0")
 
     def scale(self, weights: float, direction: float) -> float:
-        """Factor of a step, from the lengths of the weights and of its direction."""
+        """Factor of a step of known length, from the lengths of the weights and of its
+        direction."""
         if self.relative_norm is None:
             return (self.alpha or 0.0) / (self.n or 1)
         return self.relative_norm * weights / self.steps / direction
@@ -76,22 +83,58 @@ def unlearn(
     gradient: Callable[[nn.Module, int], Tensors],
     precondition: Callable[[Tensors], Tensors],
     newton: Newton,
+    loss: Callable[[], float],
 ) -> Tensors:
     """Change of the weights, ``theta - theta_0``, that unlearns a query.
 
-    ``gradient(model, step)`` is that of the query's loss; ``precondition`` applies ``F^-1``. The
-    model is unchanged. Raises FloatingPointError for a step that is not finite.
+    ``gradient(model, step)`` is that of the query's loss; ``precondition`` applies ``F^-1``;
+    ``loss()`` is the query's under the model as it stands, asked for a ``rise`` alone. The model is
+    unchanged. Raises FloatingPointError for a step that is not finite, ValueError for a rise that
+    no step reaches.
     """
     delta: Tensors = {}
+    start = loss() if newton.rise else 0.0
     for step in range(newton.steps):
         with moved(model, delta):
             direction = precondition(gradient(model, step))
-        weights = {name: model.get_parameter(name).detach() for name in direction}
-        scale = newton.scale(norm(weights), norm(direction))
-        delta = {name: delta.get(name, 0) + scale * d for name, d in direction.items()}
+        length = norm({name: model.get_parameter(name).detach() for name in direction})
+        if newton.rise:
+            wanted = start * (1 + newton.rise * (step + 1) / newton.steps)
+            reach = partial(loss_along, loss, model, delta, direction)
+            scale = scale_to(wanted, reach, length / norm(direction))
+        else:
+            scale = newton.scale(length, norm(direction))
+        delta = along(delta, direction, scale)
     for name, d in delta.items():
         check_finite(f"step of {name}", d)
     return delta
+
+
+def along(delta: Tensors, direction: Tensors, scale: float) -> Tensors:
+    """A move, and so much of a direction after it."""
+    return {name: delta.get(name, 0) + scale * d for name, d in direction.items()}
+
+
+def loss_along(
+    loss: Callable[[], float], model: nn.Module, delta: Tensors, direction: Tensors, scale: float
+) -> float:
+    """The query's loss there."""
+    with moved(model, along(delta, direction, scale)):
+        return loss()
+
+
+def scale_to(wanted: float, loss: Callable[[float], float], whole: float) -> float:
+    """Scale of a direction at which ``loss(scale)`` is ``wanted``, within 1 % of the scale;
+    ``whole``: the scale of a move as long as the weights. Raises ValueError where twice ``whole``
+    does not reach it."""
+    low, high = 0.0, whole / 1000
+    while (reached := loss(high)) < wanted:
+        low, high = high, 2 * high
+        if low > whole:
+            found = "a move as long as the weights and longer raises the query's loss to"
+            raise ValueError(f"{found} {reached:.4g}; {wanted:.4g} was asked for")
+    options = {"xtol": high / 100, "rtol": 0.01, "maxiter": 20, "disp": False}
+    return float(brentq(lambda scale: loss(scale) - wanted, low, high, **options))
 
 
 def score(before: Tensor, after: Tensor, flips: str = "max") -> Tensor:

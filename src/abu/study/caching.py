@@ -19,6 +19,8 @@ from abu.diffusion.grid import Grid
 from abu.diffusion.unet import select_weights
 from abu.study.system import BASE, System, results
 
+SIZES = ("alpha", "relative_norm", "rise")  # of a step: one of them
+
 
 def plan_cache(
     system: System, options: dict, seed: int, batch_size: int, device: str, speed: dict
@@ -117,14 +119,15 @@ def read_cache(
 
 
 def newton_chosen(newton: dict, method: str) -> dict:
-    """Options of a step, those that are None as ``tune`` chose them for a method."""
-    damping, alpha, length = (newton.get(n) for n in ("damping", "alpha", "relative_norm"))
-    if damping is not None and (alpha, length) != (None, None):
+    """Options of a step; its damping, and its length (``SIZES``) where none is given, as ``tune``
+    chose them for a method."""
+    sized = any(newton.get(name) is not None for name in SIZES)
+    if sized and newton.get("damping") is not None:
         return newton
     chosen = json.loads((results("tune") / "chosen.json").read_text())[method]
-    length = chosen["relative_norm"] if (alpha, length) == (None, None) else length
-    damping = chosen["damping"] if damping is None else damping
-    return {**newton, "damping": damping, "relative_norm": length}
+    size = {} if sized else {name: chosen[name] for name in SIZES if name in chosen}
+    damping = chosen["damping"] if newton.get("damping") is None else newton["damping"]
+    return {**newton, **size, "damping": damping}
 
 
 def every_timestep(cached: Cached, every: int) -> Cached:

@@ -23,11 +23,12 @@ NULLABLE = {  # null though their default is another
     "train.muon_lr",
     "generate.source",
     "retrain.bank",
+    "tune.bank",
     "retrain.audit",
 }
 SYSTEM = {"kind": str, "category": str, "class_word": str, "train_prompt": str, "keep": dict}
 FORMS = {  # of mappings whose keys are not free, and of what no annotation of a notebook says
-    "features": {"weights": str, "dimension": int, "timesteps": list[int]},
+    "features": {"weights": str, "dimension": int, "cotangents": int, "timesteps": list[int]},
     "regions": dict[str, list[float] | str],
     "sampler": {"steps": int, "guidance": float, "eta": float},
     "settings": dict[str, dict[str, float]],
