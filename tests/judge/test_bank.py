@@ -70,6 +70,8 @@ def test_a_bank_comes_back_whole_or_in_part(folder: Path) -> None:
     expected = -(TAU[:, None] * (2 * halves - 1)).sum(-1).T
     assert np.allclose(differences, expected, atol=0.05)
     assert bank.pairs(2)[2] == [0, 1, 2, 3]
+    assert bank.pairs(1, tuning=True)[2] == [2, 5] and bank.pairs(1, False)[2] == [0, 1, 3, 4, 6]
+    assert bank.pair_seeds == [1, 2]
     row = bank.models.index[bank.models.name == "seed-1-pair-002a"][0]
     assert set(bank.removed(row)) == set(np.array(IDS)[~halves[2]])
     told = np.zeros((2, 7))
@@ -130,7 +132,7 @@ def test_a_file_of_scores_is_judged_or_refused_by_entry(folder: Path, tmp_path, 
     assert np.array_equal(read_judged(path, bank)[1], TAU[:6])
     main([str(path), "--bank", str(folder)])
     told = capsys.readouterr().out
-    assert "over 7 pairs" in told and "all            1.000" in told and "3 queries" in told
+    assert "over 5 pairs" in told and "all            1.000" in told and "3 queries" in told
     assert "Ceiling, by 4 pairs of another seed: 1.0" in told
     refused = {
         r"lacks 1 of 72 scores: \[\('q0', 100\)\]": table[1:],

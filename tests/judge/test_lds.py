@@ -5,7 +5,16 @@ import pytest
 from scipy.stats import spearmanr
 
 from abu.diffusion.noise import stream
-from abu.judge.lds import correlations, lds, predicted, resampled, seed_correlation, table_of
+from abu.judge.lds import (
+    compare,
+    correlations,
+    lds,
+    means_by_kind,
+    predicted,
+    resampled,
+    seed_correlation,
+    table_of,
+)
 
 TAU = stream("tau").standard_normal((4, 20))
 HALVES = np.stack([stream("half", m).permutation(20) < 10 for m in range(16)])
@@ -53,7 +62,7 @@ def test_resampled_scores_are_those_of_drawn_pairs_and_queries() -> None:
                 assert np.isclose(found[k, g, b], np.mean(each))
 
 
-def test_table_has_intervals_and_differences_to_the_first_method() -> None:
+def test_table_has_intervals_by_kind() -> None:
     scores = {"abu": TAU + stream("error").standard_normal(TAU.shape), "true": TAU, "no": -TAU}
     kinds = ["plain", "plain", "style", "style"]
     table = table_of(scores, HALVES, differences(TAU), kinds, resamples=200)
@@ -62,18 +71,32 @@ def test_table_has_intervals_and_differences_to_the_first_method() -> None:
     rows = table[table.kind == "all"].set_index("method")
     assert rows.lds["true"] == pytest.approx(1) and rows.low["true"] == pytest.approx(1)
     assert rows.low["abu"] < rows.lds["abu"] < rows.high["abu"] < 1
-    assert rows.less["true"] > 0 and rows.more["no"] < 0
-    assert rows.less["abu"] == rows.more["abu"] == 0
-
-
-def test_wider_intervals_where_more_methods_are_compared() -> None:
-    noisy = {f"m{n}": TAU + 2 * stream("m", n).standard_normal(TAU.shape) for n in range(6)}
-    of = lambda names: table_of({n: noisy[n] for n in names}, HALVES, differences(TAU), ["a"] * 4)
-    few, many = (
-        of(names).query("kind == 'all'").set_index("method") for names in (["m0", "m1"], noisy)
+    each = lds(scores["abu"], HALVES, differences(TAU))
+    means = means_by_kind(each, kinds)
+    assert means == pytest.approx(
+        {"all": each.mean(), "plain": each[:2].mean(), "style": each[2:].mean()}
     )
-    assert many.less["m1"] < few.less["m1"] and few.more["m1"] < many.more["m1"]
-    assert many.low["m1"] == few.low["m1"]
+    assert table[table.method == "abu"].lds.tolist() == list(means.values())
+
+
+def test_named_comparisons_are_paired_and_corrected_for_their_number() -> None:
+    noisy = {f"m{n}": TAU + 2 * stream("m", n).standard_normal(TAU.shape) for n in range(4)}
+    scores = {"true": TAU, "no": -TAU, **noisy}
+    named = {"true": ["no", "m0", "unknown"], "m1": ["m2", "m3"], "unknown": ["no"]}
+    table = compare(scores, HALVES, differences(TAU), named, resamples=200)
+    pairs = list(zip(table.method, table.other))
+    assert pairs == [("true", "no"), ("true", "m0"), ("m1", "m2"), ("m1", "m3")]
+    first = table.iloc[0]
+    assert first.difference == pytest.approx(2) and first.low == pytest.approx(2)
+    assert first.p == pytest.approx(2 / 201) and first.apart and first.p_holm > first.p
+    of = lambda name: lds(scores[name], HALVES, differences(TAU)).mean()
+    assert table.difference[2] == pytest.approx(of("m1") - of("m2"))
+    swapped = compare(scores, HALVES, differences(TAU), {"m2": ["m1"]}, resamples=200).iloc[0]
+    assert (swapped.difference, swapped.low) == pytest.approx(
+        (-table.difference[2], -table.high[2])
+    )
+    assert swapped.p == table.p[2] and (table.p_holm >= table.p).all()
+    assert compare(scores, HALVES, differences(TAU), {}).columns.tolist() == table.columns.tolist()
 
 
 def test_seeds_correlate_by_what_they_share() -> None:

@@ -81,3 +81,14 @@ def test_models_of_the_bank_are_those_of_the_plan(bank) -> None:
     assert needed <= set(bank.models.columns) and not bank.models[list(needed)].isna().any(
         axis=None
     )
+
+
+def test_no_pair_and_no_query_both_chooses_and_reports(bank) -> None:
+    judged = json.loads((ROOT / "results/evaluate/metrics.json").read_text())
+    seed = bank.pair_seeds[0]
+    choosing, reporting = (bank.pairs(seed, tuning)[2] for tuning in (True, False))
+    assert not set(choosing) & set(reporting) and len(choosing) >= 3
+    assert judged["pairs"] == len(reporting)
+    assert judged["queries"] == (~bank.queries.tuning).sum()
+    chosen = json.loads((ROOT / "results/tune/base/chosen.json").read_text())
+    assert judged["lds"].keys() <= chosen.keys(), "every method has its sharpness"

@@ -13,7 +13,9 @@ import pandas as pd
 
 from abu import ROOT
 from abu.judge.bank import Bank, read_bank
-from abu.judge.lds import seed_correlation, table_of
+from abu.judge.lds import table_of
+from abu.judge.sharpen import sharpen
+from abu.judge.verdict import seeds_agree, verdict_of
 
 OURS = ROOT / "results/evaluate/lds.csv"
 
@@ -55,22 +57,24 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser("python -m abu.judge", description=__doc__)
     parser.add_argument("scores", type=Path)
     parser.add_argument("--bank", type=Path, default=ROOT / "data/bank")
+    told = "sharpen the scores first (abu.judge.sharpen), as those of this study are"
+    parser.add_argument("--sharpness", type=float, help=told)
     given = parser.parse_args(words)
     bank = read_bank(given.bank)
     queries, scores = read_judged(given.scores, bank)
-    rows = queries["query"].to_numpy()
-    seeds = bank.models[bank.models.pair >= 0].groupby("seed").size().sort_values().index[::-1]
-    halves, differences, pairs = bank.pairs(seeds[0])
-    table = table_of({"yours": scores}, halves, differences[:, rows], queries.kind)
-    print(f"Linear datamodelling score over {len(pairs)} pairs of halves, 95 % intervals:")
+    latents = np.load(given.bank / "latents.npy")[queries["query"]]
+    verdict = verdict_of(bank, queries.name, latents, tuning=False)
+    scores = sharpen(scores, given.sharpness)
+    table = table_of({"yours": scores}, verdict.halves, verdict.differences, queries.kind)
+    pairs = len(verdict.pairs)
+    print(f"Linear datamodelling score over {pairs} pairs of halves, 95 % intervals:")
     for row in table.itertuples():
         bounds = f"({row.low:.3f} to {row.high:.3f})"
         print(f"  {row.kind:<14}{row.lds:6.3f}  {bounds}, {row.queries} queries")
-    if len(seeds) > 1:
-        _, second, both = bank.pairs(seeds[1])
-        first = differences[[pairs.index(pair) for pair in both]]
-        r = seed_correlation(first[:, rows], second[:, rows]).mean()
-        print(f"Ceiling, by {len(both)} pairs of another seed: {max(r, 0) ** 0.5:.3f}")
+    r, both = seeds_agree(bank, queries.name, latents)
+    if len(r):
+        ceiling = f"{max(r.mean(), 0) ** 0.5:.3f}"
+        print(f"Ceiling, by {both} pairs of another seed: {ceiling}")
     if OURS.is_file():
         ours = pd.read_csv(OURS).query("kind == 'all'").set_index("method").lds
         above = (ours > round(table.lds[0], 4)).sum()  # ours are rounded so

@@ -21,6 +21,7 @@ from abu.data.queries import read_queries
 from abu.diffusion.noise import permutation
 
 SIDES = "ab"  # of a pair: a half and its complement
+TUNING = 3  # every so many pairs one chooses hyper-parameters, and reports nothing
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,11 @@ class Bank:
         """Of the images that the model in question was trained on."""
         return self.facts["ids"]
 
+    @property
+    def pair_seeds(self) -> list[int]:
+        """Seeds under which halves were trained, that of the most first."""
+        return self.models[self.models.pair >= 0].seed.value_counts().index.tolist()
+
     def removed(self, row: int) -> list:
         """Images that model number ``row`` went without."""
         return [id for id, kept in zip(self.ids, self.kept[row]) if not kept]
@@ -112,10 +118,15 @@ class Bank:
         same = [r >= 0 and np.array_equal(recorded[r], z) for r, z in zip(rows, latents)]
         return np.where(same, rows, -1)
 
-    def pairs(self, seed: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    def pairs(
+        self, seed: int | None, tuning: bool | None = None
+    ) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Of the whole pairs of one seed: which images the first half has, bool [P, N], the losses
-        of the first less those of the second, [P, A], and the pairs' numbers."""
+        of the first less those of the second, [P, A], and the pairs' numbers; ``tuning``: of those
+        that choose hyper-parameters, of those that report, or (None) of both."""
         rows = self.models[(self.models.seed == seed) & (self.models.pair >= 0)]
+        if tuning is not None:
+            rows = rows[(rows.pair % TUNING == TUNING - 1) == tuning]
         places = rows.reset_index().pivot(index="pair", columns="side", values="index")
         places = places.reindex(columns=list(SIDES)).dropna().astype(int)
         mean = self.losses.mean((2, 3), dtype=np.float64)

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from abu.data.checks import check_finite
 from abu.diffusion.noise import stream
+from abu.judge.intervals import holm, two_sided
 
 ALL = "all"
 """What stands for the queries of all kinds."""
@@ -68,6 +69,12 @@ def resampled(
     return out
 
 
+def means_by_kind(values: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
+    """Means of the queries' values [Q], of all and of each kind."""
+    of_kind = np.asarray(kinds)
+    return {ALL: values.mean()} | {k: values[of_kind == k].mean() for k in dict.fromkeys(kinds)}
+
+
 def table_of(
     scores: Mapping[str, np.ndarray],
     halves: np.ndarray,
@@ -77,28 +84,56 @@ def table_of(
     resamples: int = 2000,
 ) -> pd.DataFrame:
     """Linear datamodelling scores of methods by kind of query, and of all: method, kind, queries,
-    ``lds``, the ends ``low`` and ``high`` of its 95 % interval over pairs and queries, and ``less``
-    and ``more``, those of its difference to the first method, corrected for the number of methods
-    that stand against it (Bonferroni).
+    ``lds``, and the ends ``low`` and ``high`` of its 95 % interval over pairs and queries.
 
     ``scores``: [Q, N] by method; ``kinds``: of the Q queries.
     """
-    names = [ALL, *dict.fromkeys(kinds)]
-    of_kind = np.asarray(kinds)
+    names, of_kind = [ALL, *dict.fromkeys(kinds)], np.asarray(kinds)
     groups = [np.flatnonzero((of_kind == name) | (name == ALL)) for name in names]
-    each = {method: lds(values, halves, differences) for method, values in scores.items()}
     told = [predicted(values, halves) for values in scores.values()]
     spread = resampled(told, differences.T, groups, seed, resamples)
-    ends, corrected = np.array([2.5, 97.5]), 2.5 / max(len(each) - 1, 1)
     rows = []
-    for k, (method, values) in enumerate(each.items()):
+    for k, (method, values) in enumerate(scores.items()):
+        means = means_by_kind(lds(values, halves, differences), kinds)
         for g, (kind, group) in enumerate(zip(names, groups)):
-            low, high = np.percentile(spread[k, g], ends)
-            less, more = np.percentile(spread[k, g] - spread[0, g], [corrected, 100 - corrected])
-            row = {"method": method, "kind": kind, "queries": len(group)}
-            row |= {"lds": values[group].mean(), "low": low, "high": high}
-            rows.append(row | {"less": less, "more": more})
+            low, high = np.percentile(spread[k, g], [2.5, 97.5])
+            row = {"method": method, "kind": kind, "queries": len(group), "lds": means[kind]}
+            rows.append(row | {"low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def compare(
+    scores: Mapping[str, np.ndarray],
+    halves: np.ndarray,
+    differences: np.ndarray,
+    comparisons: Mapping[str, Sequence[str]],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> pd.DataFrame:
+    """Named comparisons, each of a method with others: method, other, the ``difference`` of their
+    scores, the ends ``low`` and ``high`` of its 95 % interval over pairs and queries, ``p`` (two
+    sides, of the same draws), ``p_holm``, corrected for the number of comparisons (Holm), and
+    whether they are told ``apart`` by it at 5 %.
+
+    Arguments as in ``table_of``; comparisons of methods without scores are left out.
+    """
+    named = [(a, b) for a, others in comparisons.items() for b in others if {a, b} <= scores.keys()]
+    columns = ["method", "other", "difference", "low", "high", "p"]
+    used = list(dict.fromkeys(name for pair in named for name in pair))
+    if not named:
+        return pd.DataFrame(columns=[*columns, "p_holm", "apart"])
+    everyone = [np.arange(differences.shape[1])]
+    told = [predicted(scores[name], halves) for name in used]
+    spread = resampled(told, differences.T, everyone, seed, resamples)[:, 0]
+    means, rows = {name: lds(scores[name], halves, differences).mean() for name in used}, []
+    for a, b in named:
+        drawn = spread[used.index(a)] - spread[used.index(b)]
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        row = (a, b, means[a] - means[b], low, high, two_sided(drawn))
+        rows.append(dict(zip(columns, row)))
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table.p.to_numpy())
+    return table.assign(apart=table.p_holm < 0.05)
 
 
 def seed_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:

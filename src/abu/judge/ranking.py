@@ -24,6 +24,13 @@ def recall(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:
     return float(np.asarray(relevant)[rank(scores)[:k]].sum() / np.sum(relevant))
 
 
+def chance_precision(n: int, m: int) -> float:
+    """Expected average precision of a random ranking of ``n`` images of which ``m`` are relevant:
+    ``((m - 1) (n - H_n) / (n - 1) + H_n) / n``, more than m / n."""
+    harmonic = (1 / np.arange(1, n + 1)).sum()
+    return float(((m - 1) * (n - harmonic) / max(n - 1, 1) + harmonic) / n)
+
+
 def chance_recall(n: int, k: int) -> float:
     """Expected recall of a random ranking of ``n`` images."""
     return min(k, n) / n

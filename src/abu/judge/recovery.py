@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_rel
 
-from abu.judge.intervals import interval, paired
-from abu.judge.ranking import average_precision, chance_recall, rank, recall
+from abu.judge.intervals import clustered, holm
+from abu.judge.ranking import average_precision, chance_precision, chance_recall, rank, recall
 
 
 def measure(
@@ -38,28 +39,33 @@ def measure(
     table = pd.DataFrame(rows, columns=columns)
     if len(sizes := {*table.images, len(relevant)}) > 1:
         raise ValueError(f"methods rank {sorted(sizes)} images; expected all the same")
-    expected = {"precision": relevant.mean(), "recall": chance_recall(len(relevant), k)}
+    precision = chance_precision(len(relevant), int(relevant.sum()))
+    expected = {"precision": precision, "recall": chance_recall(len(relevant), k)}
     chance = table.drop_duplicates("query").assign(method="chance", **expected)
     return pd.concat([table, chance], ignore_index=True), np.array(ranks)
 
 
 def summarize(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Means over queries by method with 95 % bootstrap intervals, the best first: ``mAP``, ``low``,
-    ``high``, ``recall``, ``recall_low``, ``recall_high``, and ``p`` of the difference to AbU
-    (Wilcoxon, paired over (model, query), uncorrected)."""
+    """Means over queries by method, the best first, with 95 % intervals over models and their
+    queries, which share exemplars: ``mAP``, ``low``, ``high``, ``recall``, ``recall_low``,
+    ``recall_high``, and ``p`` of the difference to AbU in ``mAP``: a t test paired over models, of
+    which each is one unit, corrected for the number of methods (Holm)."""
     wide = rows.pivot(index=["model", "query"], columns="method", values=["precision", "recall"])
-    measured = wide["precision"].columns
-    summaries = {}
-    for method in measured:
-        precision, recalls = wide["precision", method].to_numpy(), wide["recall", method].to_numpy()
-        summary = {"queries": len(wide), "mAP": precision.mean()}
-        summary["low"], summary["high"] = interval(precision, seed)
-        summary["recall"] = recalls.mean()
-        summary["recall_low"], summary["recall_high"] = interval(recalls, seed)
-        alone = method in ("abu", "chance") or "abu" not in measured
-        summary["p"] = np.nan if alone else paired(precision, wide["precision", "abu"].to_numpy())
-        summaries[method] = summary
-    table = pd.DataFrame.from_dict(summaries, orient="index").rename_axis("method")
+    models, methods = wide.index.get_level_values("model").to_numpy(), wide["precision"].columns
+    table = pd.DataFrame({"queries": len(wide), "models": len(set(models))}, index=methods)
+    for measure, (mean, prefix) in {
+        "precision": ("mAP", ""),
+        "recall": ("recall", "recall_"),
+    }.items():
+        values = wide[measure].to_numpy()
+        table[mean] = values.mean(0)
+        ends = np.percentile(clustered(values, models, seed), [2.5, 97.5], axis=0)
+        table[f"{prefix}low"], table[f"{prefix}high"] = ends
+    table["p"] = np.nan
+    others = [method for method in methods if method not in ("abu", "chance")]
+    if "abu" in methods and others and len(set(models)) > 1:
+        each = wide["precision"].groupby("model").mean()
+        table.loc[others, "p"] = holm(ttest_rel(each[others], each[["abu"]]).pvalue)
     return table.sort_values("mAP", ascending=False)
 
 

@@ -150,7 +150,8 @@ def heatmaps(panels: dict, label: str) -> Figure:
 
 def leaderboard(table, ceiling: dict[str, float], label: str) -> Figure:
     """Linear datamodelling score of each method, a panel for each kind of query, best of all first:
-    ``table`` has method, kind, lds, low, high; ``ceiling`` a line in each kind that it has."""
+    ``table`` has method, kind, lds, low, high, and ``raw``, of scores that were not sharpened (a
+    ring); ``ceiling`` a line in each kind that it has."""
     kinds, order = list(dict.fromkeys(table.kind)), table.groupby("kind", sort=False)
     first = table[table.kind == kinds[0]].sort_values("lds").method.tolist()
     size = (2.2 * len(kinds) + 1.5, 0.24 * len(first) + 1)
@@ -159,6 +160,7 @@ def leaderboard(table, ceiling: dict[str, float], label: str) -> Figure:
         rows, y = rows.set_index("method").loc[first], range(len(first))
         error = np.maximum([rows.lds - rows.low, rows.high - rows.lds], 0)
         axis.errorbar(rows.lds, y, xerr=error, fmt="o", markersize=3, elinewidth=1)
+        axis.plot(rows.raw, y, "o", markersize=4, fillstyle="none", color="grey")
         axis.axvline(0, color="grey", linewidth=1, linestyle=":")
         if kind in ceiling:
             axis.axvline(ceiling[kind], color="black", linewidth=1, linestyle="--")
