@@ -45,6 +45,7 @@ def test_recovery_on_a_case_done_by_hand() -> None:
     assert np.isnan(table.p["abu"])
     assert table.low["pixel"] <= table.mAP["pixel"] <= table.high["pixel"]
     assert "Not told apart: pixel" in words(table.fillna({"p": 1.0}))
+    assert words(table) == "Of one model: it says nothing of others."
     first, top = best(ABU, [1, 0], 2)
     assert first.tolist() == [[40, 20], [30, 10]] and top.tolist() == [[4, 3], [4, 3]]
 

@@ -23,7 +23,7 @@ from abu.study.system import load_queries, load_system, results
 
 pytestmark = pytest.mark.slow
 ART, FISH = map(model_name, (f"models/{name}" for name in PROMPTS))
-KERNEL = {"projection": 64, "ridge": 0.1}
+KERNEL = {"ridge": 0.1}
 SIZES = {  # all that the test changes of presets/abc.yaml
     "systems": {
         "base": {"kind": "reference"},

@@ -34,7 +34,7 @@ SIZES = {  # all that the test changes of presets/mscoco.yaml
     "generate.steps": 4,
     "generate.prompts": PROMPTS,
     "cache.*": {"timesteps": [0, 500], "batch_size": 32, "shard": 6},
-    "tune.*": {"dimension": 64, "projection": [64], "timesteps": [100, 900], "batch_size": 32},
+    "tune.*": {"dimension": 64, "rise": [0.001], "timesteps": [100, 900], "batch_size": 32},
     "tune.gradient_draws": 1,
     "tune.every": 1,
     "unlearn.*": {"gradient_draws": 2, "batch_size": 32},

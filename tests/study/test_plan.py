@@ -114,7 +114,7 @@ def test_retraining_counts_models(study):
     asked = leave_k_out(scores, ids, {"all": [0, 1, 2, 3]}, c["k"], c["seeds"], c["draws"], 0)
     asked += each_alone(scores["abu"], ids, range(4), c["alone"], "abu", 1, 0)
     asked += right_sets(ids, np.arange(10) < 2, c["signal_draws"], 0)
-    halves = plan_bank(ids, {1: 3, 2: 3}, [])
+    halves = plan_bank(ids, {1: 4, 2: 3}, [])
     models = 3 + len(asked) + len(halves) + 1  # nothing is removed under three seeds, and a fourth
     assert work["retrain"][0]["losses"] == models * (5 + 2 + 2) * 2 * 2  # noises and timesteps
     assert work["retrain"][0]["sample"] == models * 5 * 3

@@ -9,13 +9,14 @@ from helpers import ROOT
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = {  # how README calls methods
+    "coupling": "coupling",
+    "their product": "product",
+    "AbU on all weights": "abu-whole",
     "AbU": "abu",
-    "AbU+": "abu-plus",
     "D-TRAK": "d-trak",
     "DAS": "das",
     "captions": "clip-text",
     "latents": "latent",
-    "first order": "abu-linear",
     "random": "random",
 }
 

@@ -119,11 +119,11 @@ UNLEARNED = {
     ),
     "two lengths of a step": (
         unlearn(alpha=0.1),
-        "give one of alpha and relative_norm; found 0.1 and 0.1",
+        "give one of alpha, relative_norm and rise; found alpha 0.1, relative_norm 0.1",
     ),
     "a step of no length": (
         unlearn(relative_norm=0.0),
-        "relative_norm 0.0; expected a number above 0",
+        "relative_norm 0.0, rise None; expected a number above 0",
     ),
     "no step": (unlearn(steps=0), "steps is 0"),
     "an N below 1": (unlearn(relative_norm=None, alpha=0.1, n=-5), "n is -5"),
@@ -144,7 +144,7 @@ UNLEARNED = {
         "images have no field .'colour'.; expected some of",
     ),
 }
-FEATURES = {"weights": "cross-attn-kv", "dimension": 64, "timesteps": [500]}
+FEATURES = {"weights": "cross-attn-kv", "dimension": 64, "cotangents": 0, "timesteps": [500]}
 ONE_QUERY = pd.DataFrame(), pd.DataFrame(), {"loss": np.array([[np.nan]])}, 0
 OTHERS = {
     "an unknown method": (
@@ -152,9 +152,12 @@ OTHERS = {
         KeyError,
         "unknown methods .'tracks'.; expected some of",
     ),
-    "a projection that does not divide": (
-        asked("tune", projection=[100]),
-        "projection size 100 does not divide 256",
+    "a sharpness of 0": (asked("tune", sharpness=[0.0]), "sharpness is 0.0; expected a number"),
+    "a damping of 0": (asked("tune", whole_damping=[0.0]), "damping is 0.0; expected a number"),
+    "no bank to tune by": (
+        asked("tune", bank="nowhere"),
+        FileNotFoundError,
+        "nowhere/bank.json is missing",
     ),
     "a ridge of 0": (asked("tune", ridge=[0.0]), "ridge is 0.0; expected a number above 0"),
     "sketches of no number": (asked("tune", dimension=0), "dimension is 0"),

@@ -21,7 +21,7 @@ from abu.study.sources import MEMO, link_named, texts
 CHOICES = {  # texts that are one of a few, or a name of something else
     *"device precision engine ray_address weights curvature flips_reduce token_states".split(),
     *"token system out methods signal prompts tuning pairs groups keep unet scheduler".split(),
-    *"features settings systems sampler".split(),
+    *"features settings systems sampler comparisons products".split(),
 }
 IN_ROOT = {"customize.tasks", "customize.sources"}  # below customize.root
 WITH_TEXT = (str, "list[str]", "list[list[str]]", "dict")

@@ -37,17 +37,18 @@ def test_scores_carry_ids_and_every_method_is_judged(tiny: Path) -> None:
     assert scores.groupby("query")["rank"].max().eq(len(trained["train_ids"])).all()
     ours = {"abu", "abu-linear", "abu-gauss-newton", "abu-gn", "abu-plus-gn", "abu-plus"}
     every = pd.read_parquet(results / "compare/base/scores.parquet")
-    assert set(every.method) == {*ours, *params["compare"]["methods"]}
+    named = {*params["compare"]["methods"], *params["tune"]["products"]}
+    assert set(every.method) == ours | named
     assert every.groupby("method").size().nunique() == 1
     models = pd.read_csv(results / "retrain/models.csv")
     assert models.ran.all()
-    assert len(list((results / "retrain/bank/models").iterdir())) == 2 * (3 + 3) + 1
+    assert len(list((results / "retrain/bank/models").iterdir())) == 2 * (4 + 3) + 1
     judged = load("evaluate/metrics.json")
     own = {"queries", "pairs", "seed_correlation", "seed_pairs", "lds"}
     assert set(judged) == {"signal", "floor", "k=1", "k=2", "batching"} | own
     assert judged["queries"] == 4 and judged["pairs"] == judged["seed_pairs"] == 3
     assert set(judged["lds"]) == set(every.method)
-    assert set(judged["lds"]["abu"]) == {"mean", "low", "high"}
+    assert set(judged["lds"]["abu"]) == {"mean", "low", "high", "raw"}
     assert set(load("train/metrics.json")["hit"]) == {"mean", "low", "high"}
     methods = params["changes"]["customized"]["compare"]["methods"]
     assert set(load("exemplars/metrics.json")) == {"abu", "chance", *methods}

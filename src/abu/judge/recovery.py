@@ -81,8 +81,10 @@ def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray
 
 
 def words(table: pd.DataFrame) -> str:
-    """What a table of ``summarize`` says of AbU, in three lines."""
+    """What a table of ``summarize`` says of AbU, in three lines; of one model nothing is said."""
     abu, rest = table.loc["abu"], table.drop(index=["abu", "chance"])
+    if rest.p.isna().all():
+        return "Of one model: it says nothing of others."
     told = rest.p < 0.05
     groups = {
         "Better than AbU (p < 0.05)": rest[(rest.mAP > abu.mAP) & told],

@@ -24,6 +24,7 @@ NULLABLE = {  # null though their default is another
     "generate.source",
     "retrain.bank",
     "tune.bank",
+    "localize.relative_norm",
     "retrain.audit",
 }
 SYSTEM = {"kind": str, "category": str, "class_word": str, "train_prompt": str, "keep": dict}
