@@ -90,3 +90,9 @@ def test_no_pair_and_no_query_both_chooses_and_reports(bank) -> None:
     assert not set(choosing) & set(reporting) and len(choosing) >= 3
     assert judged["pairs"] == len(reporting)
     assert judged["queries"] == (~bank.queries.tuning).sum()
+
+
+def test_the_store_in_git_holds_recorded_data_alone() -> None:
+    """``dvc push`` without ``data`` would put caches there, of which one has 170 MB."""
+    sizes = {path: path.stat().st_size for path in (ROOT / ".dvc/store").rglob("*")}
+    assert max(sizes.values()) < 10e6, max(sizes, key=lambda path: sizes[path])
