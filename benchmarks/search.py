@@ -124,7 +124,7 @@ def customized(name: str, options: dict) -> tuple[Attribution, np.ndarray, Seen,
     curvature = read_tensors(results("cache") / "curvature.safetensors")
     queries = Queries(names, z, components.texts(prompts))
     shared = Attribution(denoiser, images, Grid(TIMESTEPS, captions=1), curvature, queries)
-    seen = Seen([], [], prompts, components.decode(z), clip="")
+    seen = Seen([], [], prompts, components.decode(z), Path("results/components"))
     return shared, np.arange(len(images)) < len(ids), seen, system.empty
 
 

@@ -24,8 +24,8 @@ def evidence(denoiser, images, records, tmp_path) -> Evidence:
     files = [str(record.path) for record in records[:5]]
     captions = [[record.captions[0], "a ghost"] for record in records[:5]]
     pictures = normals((3, 64, 64), [("picture", q) for q in range(2)]).sigmoid()
-    clip = str(ROOT / "data/components/clip")
-    seen = Seen(files, captions, ["a skull", "a ghost"], pictures, clip)
+    models = ROOT / "data/components"
+    seen = Seen(files, captions, ["a skull", "a ghost"], pictures, models)
     sampler, run = {"steps": 2, "guidance": 2.0}, partial(run_tasks, scratch=tmp_path)
     return Evidence(shared, seen, torch.zeros(6, 8), sampler, 32, 2, run, shard=2)
 
@@ -46,7 +46,7 @@ def test_what_is_seen_is_that_of_queries_and_images(evidence: Evidence, images) 
     assert texts.shape == (5, 2, queries.shape[1])
     assert torch.allclose(texts[:, 1], queries[1].expand(5, -1), atol=1e-5)
     assert [len(part) for part in evidence("clip images")] == [2, 5]
-    with pytest.raises(ValueError, match="dino_images needs a model folder or hub name"):
+    with pytest.raises(FileNotFoundError, match="components.dino in params.yaml names a folder"):
         evidence("dino images")
 
 

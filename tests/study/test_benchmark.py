@@ -39,7 +39,7 @@ SIZES = {  # all that the test changes of presets/abc.yaml
     "changes.customized.compare.features.dimension": 64,
     "changes.customized.compare.features.timesteps": [100, 900],
     "changes.customized.compare.settings": dict.fromkeys(("trak", "d-trak", "das"), KERNEL),
-    "changes.customized.compare.clip": "data/components/clip",
+    "components.clip": "data/components/clip",
     "exemplars.*": {"k": 3, "top": 3, "shown": 2},
 }
 

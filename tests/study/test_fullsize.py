@@ -40,9 +40,9 @@ SIZES = {  # all that the test changes of presets/mscoco.yaml
     "unlearn.*": {"gradient_draws": 2, "batch_size": 32},
     "influence.*": {"gradient_draws": 1, "candidates": 0.3, "top": 0.2, "probe_images": 4},
     "influence.batch_size": 32,
-    "compare.*": {"clip": "data/components/clip", "dino": "external/dino", "batch_size": 32},
+    "components.*": {"clip": "data/components/clip", "dino": "external/dino"},
+    "compare.batch_size": 32,
     "retrain.*": {"k": [2], "timesteps": [500], "batch_size": 32},
-    "evaluate.clip": "data/components/clip",
 }
 
 

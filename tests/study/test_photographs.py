@@ -34,8 +34,7 @@ CHANGES = {  # all that the test changes of tests/params.yaml
     "generate.tuning": {"plain": ["photo 1"]},
     "unlearn.regions": {"photo 2": [0, 0, 0.5, 1]},
     "localize.pairs": [["photo 2", "photo 5"]],
-    "compare.clip": "data/components/clip",
-    "evaluate.clip": "data/components/clip",
+    "components.clip": "data/components/clip",
     "customize.root": FOLDER,
 }
 

@@ -28,7 +28,6 @@ WITH_TEXT = (str, "list[str]", "list[list[str]]", "dict")
 NUMBERS = ("int", "float", "bool", "list[int]", "list[float]")
 MORE = {  # beside those of a stage's own section
     "unlearn.regions": {"skull": "named/mask.png"},
-    "changes.customized.compare.clip": "named/other-clip/model.safetensors",
     "changes.customized.unlearn.regions": {"<new1> cat": "named/mask-2.png"},
 }
 
@@ -56,7 +55,7 @@ TOUCHED = [*{*OTHERS, *MORE}, "prepare.latents, its list", "train, one more"]
 
 def test_every_text_is_a_choice_or_watched() -> None:
     assert {"train.source", "cache.fisher", "prepare.latents", "prepare.texts"} <= set(OTHERS)
-    assert {"components.source", "compare.clip", "compare.dino", "evaluate.clip"} <= set(OTHERS)
+    assert {"components.source", "components.clip", "components.dino"} <= set(OTHERS)
     assert "unlearn.regions" in OTHERS and watched("customize.root")
     assert {f"results/sources/{name.partition('.')[0]}.json" for name in OTHERS} == {
         dep for stage in STAGES.values() for dep in stage["deps"] if "sources" in dep
@@ -171,15 +170,15 @@ def test_a_byte_makes_its_stage_stale(name: str, study: Path) -> None:
 
 def test_a_name_on_a_hub_is_no_file_until_it_is_there(study: Path) -> None:
     tree = read(study / "params.yaml")
-    set_at(tree, "compare.dino", "facebook/dino-vits16")
+    set_at(tree, "components.dino", "facebook/dino-vits16")
     YAML().dump(tree, study / "params.yaml")
     execute("sources", {}, study)
-    written = lambda: json.loads((study / "results/sources/compare.json").read_text())
-    assert "compare.dino" not in written() and "compare.clip" in written()
+    written = lambda: json.loads((study / "results/sources/components.json").read_text())
+    assert "components.dino" not in written() and "components.clip" in written()
     (study / "facebook").mkdir()
     (study / "facebook/dino-vits16").write_text("weights")
     execute("sources", {}, study)
-    assert set(written()["compare.dino"]) == {"."}
+    assert set(written()["components.dino"]) == {"."}
 
 
 def test_a_file_that_nothing_watches_is_refused(tmp_path: Path) -> None:

@@ -26,15 +26,14 @@ ROWS = {"loss rows": "loss", f"{RANDOM} rows": RANDOM}  # of each timestep
 @dataclass(frozen=True)
 class Seen:
     """What shows without asking the model: files and captions of the images, prompts and pictures
-    [Q, 3, H, W] in [0, 1] of the queries; and the CLIP and DINO models (folder or hub name) that
+    [Q, 3, H, W] in [0, 1] of the queries; and the folder of the models, ``clip`` and ``dino``, that
     look at them."""
 
     files: list[str]
     captions: list[list[str]]
     prompts: list[str]
     pictures: Tensor
-    clip: str
-    dino: str | None = None
+    models: Path
     background: str = "white"  # of transparent pictures
 
 
@@ -61,7 +60,7 @@ class Evidence:
     known: dict = field(default_factory=dict)
 
     def __call__(self, name: str):
-        """Evidence of one name. Raises ValueError for a model that the params do not name."""
+        """Evidence of one name. Raises FileNotFoundError where a model is wanting."""
         if name not in self.known:
             images, queries, seen = self.shared.images, self.shared.queries, self.seen
             makers: dict[str, Callable] = {
@@ -70,8 +69,8 @@ class Evidence:
                 "seed": lambda: self.shared.grid.seed,
                 "pixels": lambda: (seen.pictures, self.pixels()),
                 "latents": lambda: (queries.latents, column(images.latents)),
-                "clip images": lambda: self.embedded(clip_images, seen.clip),
-                "dino images": lambda: self.embedded(dino_images, seen.dino),
+                "clip images": lambda: self.embedded(clip_images, "clip"),
+                "dino images": lambda: self.embedded(dino_images, "dino"),
                 "clip texts": self.texts,
                 "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
                 "losses": lambda: self.mean("losses"),
@@ -98,13 +97,12 @@ class Evidence:
         make = lambda first, last: torch.stack([read(file) for file in files[first:last]])
         return Parts(make, len(files))
 
-    def embedded(self, embed: Callable, source: str | None) -> tuple[Tensor, Tensor]:
-        if not source:
-            raise ValueError(f"{embed.__name__} needs a model folder or hub name in the params")
-        return tuple(embed(source, p, self.device) for p in (self.seen.pictures, self.pixels()))
+    def embedded(self, embed: Callable, model: str) -> tuple[Tensor, Tensor]:
+        folder, both = self.seen.models / model, (self.seen.pictures, self.pixels())
+        return tuple(embed(folder, pixels, self.device) for pixels in both)
 
     def texts(self) -> tuple[Tensor, Tensor]:
-        captions, clip = self.seen.captions, self.seen.clip
+        captions, clip = self.seen.captions, self.seen.models / "clip"
         flat = clip_texts(clip, [caption for few in captions for caption in few], self.device)
         return clip_texts(clip, self.seen.prompts), flat.reshape(len(captions), -1, flat.shape[-1])
 

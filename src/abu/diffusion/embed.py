@@ -1,4 +1,4 @@
-"""Embeddings by CLIP and DINO models in transformers' format, from a folder or by hub name."""
+"""Embeddings by CLIP and DINO models in transformers' format."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +10,24 @@ from transformers import AutoImageProcessor, AutoModel, CLIPImageProcessor, CLIP
 from abu.data.rows import Parts
 
 BATCH = 64
+PARTS = {
+    "clip": (CLIPModel, CLIPImageProcessor, CLIPTokenizer),
+    "dino": (AutoModel, AutoImageProcessor),
+}
+
+
+def copy_model(kind: str, source: str | Path, folder: Path) -> None:
+    """Save a model of ``PARTS`` and what prepares its inputs, from a folder or by hub name."""
+    for part in PARTS[kind]:
+        part.from_pretrained(source).save_pretrained(folder)
+
+
+def there(folder: Path) -> Path:
+    """The folder of a model. Raises FileNotFoundError where there is none."""
+    if not folder.is_dir():
+        what = f"components.{folder.name} in params.yaml names a folder or hub name"
+        raise FileNotFoundError(f"no model in {folder}: {what}")
+    return folder
 
 
 @torch.no_grad()
@@ -29,18 +47,18 @@ def look(pixels: Tensor | Parts, processor, embed: Callable, device) -> Tensor:
     return in_batches(pixels, embedded)
 
 
-def clip_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
+def clip_images(folder: Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
     """CLIP's image embeddings, float32 [B, D], of pixels [B, 3, H, W] in [0, 1]."""
-    model = CLIPModel.from_pretrained(source).float().eval().to(device)
+    model = CLIPModel.from_pretrained(there(folder)).float().eval().to(device)
     embed = lambda x: model.get_image_features(pixel_values=x).pooler_output
-    return look(pixels, CLIPImageProcessor.from_pretrained(source), embed, device)
+    return look(pixels, CLIPImageProcessor.from_pretrained(folder), embed, device)
 
 
-def clip_texts(source: str | Path, captions: list[str], device="cpu") -> Tensor:
+def clip_texts(folder: Path, captions: list[str], device="cpu") -> Tensor:
     """CLIP's text embeddings, float32 [B, D]; captions are cut to the tokenizer's length, at most
     the model's."""
-    model = CLIPModel.from_pretrained(source).float().eval().to(device)
-    tokenizer = CLIPTokenizer.from_pretrained(source)
+    model = CLIPModel.from_pretrained(there(folder)).float().eval().to(device)
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
     options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
     most = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
     tokens = lambda part: tokenizer(part, max_length=most, **options)
@@ -48,9 +66,9 @@ def clip_texts(source: str | Path, captions: list[str], device="cpu") -> Tensor:
     return in_batches(captions, lambda part: embed(part).pooler_output)
 
 
-def dino_images(source: str | Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
+def dino_images(folder: Path, pixels: Tensor | Parts, device="cpu") -> Tensor:
     """Class token of a vision transformer such as DINO, float32 [B, D], of pixels [B, 3, H, W] in
     [0, 1]."""
-    model = AutoModel.from_pretrained(source).float().eval().to(device)
+    model = AutoModel.from_pretrained(there(folder)).float().eval().to(device)
     embed = lambda x: model(pixel_values=x).last_hidden_state[:, 0]
-    return look(pixels, AutoImageProcessor.from_pretrained(source), embed, device)
+    return look(pixels, AutoImageProcessor.from_pretrained(folder), embed, device)
