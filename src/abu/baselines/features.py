@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from abu.core.store import convert
 from abu.core.taps import Taps
@@ -44,10 +43,14 @@ class Sketch:
 
     def __call__(self, name: str, gradients: Tensor) -> Tensor:
         """What gradients [B, *shape] of one weight add to the sketches, float32 [B, dimension]."""
-        signed = gradients.flatten(1).float() * self.signs[name]
-        before = self.first[name]
-        signed = pad(signed, (before, -(before + signed.shape[1]) % self.dimension))
-        return signed.view(len(signed), -1, self.dimension).sum(1)
+        signed, size = gradients.flatten(1).float() * self.signs[name], self.dimension
+        head = min(size - self.first[name], signed.shape[1])  # up to the last place
+        whole = (signed.shape[1] - head) // size * size
+        out = signed[:, head : head + whole].view(len(signed), -1, size).sum(1)
+        out[:, self.first[name] : self.first[name] + head] += signed[:, :head]
+        tail = signed[:, head + whole :]
+        out[:, : tail.shape[1]] += tail
+        return out
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Taps:
                 raise TypeError(f"per-example gradients of {kind} are not known ({name})")
 
     def __enter__(self):
-        self.x, self.y = {}, {}
+        self.x, self.y, self.patches = {}, {}, {}
         hook = lambda name: lambda layer, inputs, output: self.record(name, inputs[0], output)
         named = self.layers.items()
         self.handles = [layer.register_forward_hook(hook(name)) for name, layer in named]
@@ -94,8 +94,10 @@ class Taps:
         if isinstance(layer, nn.Conv2d):
             if kind == "bias":
                 return dy.sum((2, 3))
-            shape: tuple = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-            patches = unfold(x, *shape)  # [B, i * kh * kw, P]
+            if layer_name not in self.patches:  # once for all backward passes
+                shape: tuple = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+                self.patches[layer_name] = unfold(x, *shape)  # [B, i * kh * kw, P]
+            patches = self.patches[layer_name]
             return torch.bmm(dy.flatten(2), patches.mT).reshape(len(x), *layer.weight.shape)
         if isinstance(layer, nn.GroupNorm):
             own = dy * group_norm(x, layer.num_groups, eps=layer.eps) if kind == "weight" else dy
