@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from abu.core.curvature import factors, precondition, rotated_squares, squares, summed
-from abu.core.fisher import per_example, query_gradient
+from abu.core.fisher import per_example, query_gradient, query_loss
 from abu.core.influence import forward_mode, gauss_newton
 from abu.core.store import Basis, project
 from abu.core.unlearn import Newton, moved, norm, unlearn
@@ -59,18 +59,13 @@ class Attribution:
         device = next(self.denoiser.model().parameters()).device
         return {name: value.to(device) for name, value in tensors.items()}
 
-    @property
-    def every_caption(self) -> Grid:
-        """The grid without spreading: gradients are taken of every caption at every timestep."""
-        return replace(self.grid, spread=False)
-
     def losses(self) -> Tensor:
         """Losses [N, F, C, T] of the images."""
         return loss_table(self.denoiser, self.images, self.grid)
 
     def query_losses(self) -> Tensor:
         """Losses [Q, T] of all queries, under noise named by the query."""
-        return loss_table(self.denoiser, self.queries.images(), self.every_caption).flatten(1)
+        return loss_table(self.denoiser, self.queries.images(), self.grid).flatten(1)
 
 
 def shards(n: int, size: int) -> dict[str, tuple[int, int]]:
@@ -110,15 +105,17 @@ def eigenvalues_of(shared: Attribution, draws: int, first: int, last: int) -> Te
 
 def query_step(shared: Attribution, q: int, draws: int, model: nn.Module, step: int) -> Tensors:
     """Gradient of query number ``q``'s loss at a step of unlearning, where the model stands."""
-    return query_asked(shared, q, draws, ("unlearn", shared.queries.names[q], step))[1]
+    key = "unlearn", shared.queries.names[q], step
+    return query_gradient(*query_asked(shared, q, draws, key))[1]
 
 
-def query_asked(shared: Attribution, q: int, draws: int, key: tuple) -> tuple[float, Tensors]:
-    """Loss and gradient of query number ``q``, or of its region, under noise of a name."""
+def query_asked(shared: Attribution, q: int, draws: int, key: tuple) -> tuple:
+    """Arguments of ``abu.core.fisher.query_loss`` for query number ``q``, or its region, under
+    noise of a name."""
     queries, grid = shared.queries, shared.grid
     region = queries.regions[q] if queries.regions else None
     asked = queries.latents[q], queries.texts[q], (grid.seed, *key), grid.timesteps, draws, region
-    return query_gradient(shared.denoiser, *asked)
+    return shared.denoiser, *asked
 
 
 def gradient_of(shared: Attribution, q: int, draws: int) -> Tensors:
@@ -132,7 +129,8 @@ def move_of(shared: Attribution, q: int, newton: Newton) -> Tensors:
     gradient = partial(query_step, shared, q, newton.draws)
     cached, damping = shared.placed(shared.curvature), newton.damping
     inverse = partial(precondition, newton.curvature, cached=cached, damping=damping)
-    loss = lambda: query_asked(shared, q, RISE_DRAWS, ("rise", shared.queries.names[q]))[0]
+    asked = query_asked(shared, q, RISE_DRAWS, ("rise", shared.queries.names[q]))
+    loss = partial(query_loss, *asked)
     return unlearn(shared.denoiser.model(), gradient, inverse, newton, loss)
 
 
@@ -172,14 +170,14 @@ def influence_of(
     """Task: what moves ``deltas`` do to a shard's losses (``abu.core.influence.gauss_newton``):
     ``linear`` [Q, n, F, C, T] and ``curved`` [..., cotangents]."""
     images, moves = shared.images[first:last], shared.placed(deltas)
-    linear, curved = gauss_newton(shared.denoiser, moves, images, shared.every_caption, cotangents)
+    linear, curved = gauss_newton(shared.denoiser, moves, images, shared.grid, cotangents)
     return {"linear": linear, "curved": curved}
 
 
 def forward_of(shared: Attribution, delta: Tensors, first: int, last: int) -> Tensors:
     """Task: both terms of one move without estimation, ``linear`` and ``curved`` [n, F, C, T]."""
     images, move = shared.images[first:last], shared.placed(delta)
-    linear, curved = forward_mode(shared.denoiser, move, images, shared.every_caption)
+    linear, curved = forward_mode(shared.denoiser, move, images, shared.grid)
     return {"linear": linear, "curved": curved}
 
 
@@ -187,4 +185,4 @@ def store_of(shared: Attribution, basis: Basis, cotangents: int, first: int, las
     """Task: a shard of the ``store``, float16 [n, F, C, T, 1 + cotangents, p]."""
     placed = replace(basis, vectors=shared.placed(basis.vectors))
     images = shared.images[first:last]
-    return {"store": project(shared.denoiser, placed, images, shared.every_caption, cotangents)}
+    return {"store": project(shared.denoiser, placed, images, shared.grid, cotangents)}

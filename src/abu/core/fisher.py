@@ -63,7 +63,30 @@ def draw_batch(scheduler, images: Images, rows: Sequence[tuple[int, int]], seed:
     return None, [x0, normals(tuple(x0.shape[1:]), keys), t, text]
 
 
-def query_gradient(
+def query_gradient(denoiser: Denoiser, *asked, **more) -> tuple[float, Tensors]:
+    """Mean loss of a query over ``timesteps`` x ``draws`` named noises, and its gradient in the
+    attributed weights. Arguments as in ``query_parts``.
+
+    Raises FloatingPointError for a gradient that is not finite.
+    """
+    params = [denoiser.unet.get_parameter(name) for name in denoiser.weights]
+    total, loss = [torch.zeros_like(p) for p in params], 0.0
+    for value in query_parts(denoiser, *asked, **more):
+        for sum_, g in zip(total, torch.autograd.grad(value, params, allow_unused=True)):
+            sum_ += 0 if g is None else g
+        loss += value.item()
+    for name, gradient in zip(denoiser.weights, total):
+        check_finite(f"query gradient of {name}", gradient)
+    return loss, dict(zip(denoiser.weights, total))
+
+
+def query_loss(denoiser: Denoiser, *asked, **more) -> float:
+    """The loss of ``query_gradient`` alone."""
+    with torch.no_grad():
+        return sum(value.item() for value in query_parts(denoiser, *asked, **more))
+
+
+def query_parts(
     denoiser: Denoiser,
     x0: Tensor,
     text: Tensor,
@@ -71,9 +94,8 @@ def query_gradient(
     timesteps: Sequence[int],
     draws: int,
     region: Tensor | None = None,
-) -> tuple[float, Tensors]:
-    """Mean loss of a query over ``timesteps`` x ``draws`` named noises, and its gradient in the
-    attributed weights.
+) -> Iterator[Tensor]:
+    """What batch after batch adds to a query's mean loss.
 
     ``x0``: [c, h, w]; ``text``: [L, D]; the noise is named (*key, "query", timestep, draw). All
     rows share the query's text, whose keys and values are projected once a batch. With a ``region``
@@ -82,19 +104,12 @@ def query_gradient(
     check_timesteps(denoiser.scheduler, timesteps)
     check_counts(gradient_draws=draws)
     unet, size = share_text(denoiser.model()), denoiser.batch_size
-    params = [unet.get_parameter(name) for name in denoiser.weights]
-    device = params[0].device
+    device = next(unet.parameters()).device
     region, text = None if region is None else region.to(device), text[None].float().to(device)
-    total, loss = [torch.zeros_like(p) for p in params], torch.zeros((), device=device)
     rows = [(int(t), k) for t in timesteps for k in range(draws)]
     for part in (rows[start : start + size] for start in range(0, len(rows), size)):
         eps = normals(tuple(x0.shape), [(*key, "query", t, k) for t, k in part]).to(device)
         t = torch.tensor([t for t, _ in part], device=device)
         x = x0.float().to(device).expand(len(part), *x0.shape)
-        value = denoising_loss(unet, denoiser.scheduler, x, eps, t, text, region).sum() / len(rows)
-        for sum_, g in zip(total, torch.autograd.grad(value, params, allow_unused=True)):
-            sum_ += 0 if g is None else g
-        loss += value.detach()
-    for name, gradient in zip(denoiser.weights, total):
-        check_finite(f"query gradient of {name}", gradient)
-    return loss.item(), dict(zip(denoiser.weights, total))
+        losses = denoising_loss(unet, denoiser.scheduler, x, eps, t, text, region)
+        yield losses.sum() / len(rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from abu.baselines.registry import METHODS
+from abu.core.attribution import RISE_DRAWS
 from abu.data.progress import track
 from abu.data.published import model_name
 from abu.study.footprint import Bench, measure
@@ -59,8 +60,7 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     q, times = drawn - tuning, len(cache["timesteps"])
     n = images - here * train["heldout"] + custom * exemplars
     met, store = min(cache["captions"], 1 if custom else captions), cache["store"]
-    walked = n * met * (1 + cache["flips"]) * times
-    rows = walked // met if cache["spread"] else walked  # of a table of losses
+    rows = n * (1 if cache["spread"] else met) * (1 + cache["flips"]) * times  # of a loss table
     shapes, fits = list(bench.shared(1).shapes().values()), ["identity", "diagonal", "ekfac"]
     size, fits = sum(map(prod, shapes)), fits.index(cache["curvature"])  # ekfac: eigenvalues too
     curvature = 8 * (fits * size + (fits > 1) * sum(side**2 for shape in shapes for side in shape))
@@ -71,9 +71,10 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
 
     def unlearn(c: dict, tasks: int, queries: int, every: int) -> Counter:
         at = -(-times // every) * tasks
-        draws = 2 * RISE_TRIES if c.get("relative_norm", c.get("alpha")) is None else 0
-        gradient = at * c.get("steps", 1) * (c["gradient_draws"] + draws)
-        return Counter(gradient=gradient, losses=at * (rows // times + queries))
+        tried = RISE_DRAWS * RISE_TRIES if c.get("relative_norm", c.get("alpha")) is None else 0
+        gradient, losses = c["gradient_draws"], rows // times + queries
+        steps = at * c.get("steps", 1)
+        return Counter(gradient=steps * gradient, losses=at * losses + steps * tried)
 
     def sketch(c: dict, methods: list[str], images: int, queries: int) -> Counter:
         needs = {name for m in methods for name in METHODS[m][1] if " " in name}
@@ -88,8 +89,8 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     left = 4 * drawn * (latent + text + pixels)
     yield "generate", picture(drawn, steps), left, 2 * left
     draws = 0 if cache["fisher"] else fits * n * cache["fisher_draws"]
-    work = Counter(losses=rows, fisher=draws, influence=walked * (store > 0))
-    stored = 2 * walked * (1 + cache["cotangents"]) * store
+    work = Counter(losses=rows, fisher=draws, influence=rows * (store > 0))
+    stored = 2 * rows * (1 + cache["cotangents"]) * store
     yield "cache", work, curvature + 4 * rows + stored, held + stored * min(1, cache["shard"] / n)
     yield "unlearn", unlearn(bench.of("unlearn"), q, q, 1), q * (4 * rows + 18 * n), held
     c, tune, square = bench.of("compare"), study["tune"], 32 * min(n, bench.like["dimension"]) ** 2
@@ -119,7 +120,7 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     c, r = study["influence"], study["retrain"]
     again = c["probes"] * (len(c["probe_norms"]) + 4) + c["candidates"] * (q if store else 1)
     work = Counter(gradient=q * c["gradient_draws"] * times, losses=again * rows)
-    work["influence"] = 0 if store else walked
+    work["influence"] = 0 if store else rows
     yield "influence", work, 50 * q * n, held + 12 * q * size
     groups = len(r["groups"]) or q
     again = bool(r["methods"]) * r["alone"] + len({*r["seeds"], *r["floors"]})
