@@ -1,5 +1,7 @@
 """The linear datamodelling score, where it is known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -83,20 +85,25 @@ def test_named_comparisons_are_paired_and_corrected_for_their_number() -> None:
     noisy = {f"m{n}": TAU + 2 * stream("m", n).standard_normal(TAU.shape) for n in range(4)}
     scores = {"true": TAU, "no": -TAU, **noisy}
     named = {"true": ["no", "m0", "unknown"], "m1": ["m2", "m3"], "unknown": ["no"]}
-    table = compare(scores, HALVES, differences(TAU), named, resamples=200)
+    kinds = ["plain", "plain", "style", "style"]
+    compared = partial(compare, scores, HALVES, differences(TAU), kinds, resamples=200)
+    table = compared({"all": named, "style": {"true": ["m0"]}, "other": {"true": ["no"]}})
     pairs = list(zip(table.method, table.other))
-    assert pairs == [("true", "no"), ("true", "m0"), ("m1", "m2"), ("m1", "m3")]
+    assert pairs == [("true", "no"), ("true", "m0"), ("m1", "m2"), ("m1", "m3"), ("true", "m0")]
     first = table.iloc[0]
     assert first.difference == pytest.approx(2) and first.low == pytest.approx(2)
     assert first.p == pytest.approx(2 / 201) and first.apart and first.p_holm > first.p
     of = lambda name: lds(scores[name], HALVES, differences(TAU)).mean()
     assert table.difference[2] == pytest.approx(of("m1") - of("m2"))
-    swapped = compare(scores, HALVES, differences(TAU), {"m2": ["m1"]}, resamples=200).iloc[0]
+    style = [lds(scores[name], HALVES, differences(TAU))[2:].mean() for name in ("true", "m0")]
+    assert table.kind.tolist() == ["all"] * 4 + ["style"]
+    assert table.difference[4] == pytest.approx(style[0] - style[1])
+    swapped = compared({"all": {"m2": ["m1"]}}).iloc[0]
     assert (swapped.difference, swapped.low) == pytest.approx(
         (-table.difference[2], -table.high[2])
     )
     assert swapped.p == table.p[2] and (table.p_holm >= table.p).all()
-    assert compare(scores, HALVES, differences(TAU), {}).columns.tolist() == table.columns.tolist()
+    assert compared({}).columns.tolist() == table.columns.tolist()
 
 
 def test_seeds_correlate_by_what_they_share() -> None:

@@ -25,6 +25,7 @@ BAD = {  # what is no value of a type
     list[str]: ["abu", [5], [None]],
     list[list[str]]: [["captions.json"], [[5]]],
     dict[str, list[str]]: [["plain"], {"all": "plain"}, {"all": [5]}, {1: ["plain"]}],
+    dict[str, dict[str, list[str]]]: [["abu"], {"all": ["abu"]}, {"all": {"abu": "das"}}],
 }
 BY_NAME = {
     "features": [[], {"weigths": "all"}, {"dimension": "64"}, {"timesteps": [0.5]}],

@@ -106,30 +106,41 @@ def compare(
     scores: Mapping[str, np.ndarray],
     halves: np.ndarray,
     differences: np.ndarray,
-    comparisons: Mapping[str, Sequence[str]],
+    kinds: Sequence[str],
+    comparisons: Mapping[str, Mapping[str, Sequence[str]]],
     seed: int = 0,
     resamples: int = 2000,
 ) -> pd.DataFrame:
-    """Named comparisons, each of a method with others: method, other, the ``difference`` of their
-    scores, the ends ``low`` and ``high`` of its 95 % interval over pairs and queries, ``p`` (two
-    sides, of the same draws), ``p_holm``, corrected for the number of comparisons (Holm), and
-    whether they are told ``apart`` by it at 5 %.
+    """Named comparisons, by kind of query (or ``all``) each of a method with others: kind, method,
+    other, the ``difference`` of their scores, the ends ``low`` and ``high`` of its 95 % interval
+    over pairs and queries, ``p`` (two sides, of the same draws), ``p_holm``, corrected for the
+    number of comparisons (Holm), and whether they are told ``apart`` by it at 5 %.
 
-    Arguments as in ``table_of``; comparisons of methods without scores are left out.
+    Other arguments as in ``table_of``; comparisons of methods without scores, and of kinds that no
+    query has, are left out.
     """
-    named = [(a, b) for a, others in comparisons.items() for b in others if {a, b} <= scores.keys()]
-    columns = ["method", "other", "difference", "low", "high", "p"]
-    used = list(dict.fromkeys(name for pair in named for name in pair))
+    there, of_kind = {ALL, *kinds}, np.asarray(kinds)
+    named = [
+        (kind, method, other)
+        for kind, methods in comparisons.items()
+        for method, others in methods.items()
+        for other in others
+        if {method, other} <= scores.keys() and kind in there
+    ]
+    columns = ["kind", "method", "other", "difference", "low", "high", "p"]
     if not named:
         return pd.DataFrame(columns=[*columns, "p_holm", "apart"])
-    everyone = [np.arange(differences.shape[1])]
+    asked = list(dict.fromkeys(kind for kind, *_ in named))
+    used = list(dict.fromkeys(name for _, *pair in named for name in pair))
+    groups = [np.flatnonzero((of_kind == kind) | (kind == ALL)) for kind in asked]
     told = [predicted(scores[name], halves) for name in used]
-    spread = resampled(told, differences.T, everyone, seed, resamples)[:, 0]
-    means, rows = {name: lds(scores[name], halves, differences).mean() for name in used}, []
-    for a, b in named:
-        drawn = spread[used.index(a)] - spread[used.index(b)]
+    spread = resampled(told, differences.T, groups, seed, resamples)
+    each, rows = {name: lds(scores[name], halves, differences) for name in used}, []
+    for kind, a, b in named:
+        g = asked.index(kind)
+        drawn = spread[used.index(a), g] - spread[used.index(b), g]
         low, high = np.percentile(drawn, [2.5, 97.5])
-        row = (a, b, means[a] - means[b], low, high, two_sided(drawn))
+        row = (kind, a, b, (each[a] - each[b])[groups[g]].mean(), low, high, two_sided(drawn))
         rows.append(dict(zip(columns, row)))
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table.p.to_numpy())

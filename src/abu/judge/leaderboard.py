@@ -1,0 +1,77 @@
+"""Every method's linear datamodelling scores by a bank: by kind of query, against the ceiling, and
+compared as was named beforehand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from abu.judge.bank import Bank
+from abu.judge.lds import ALL, compare, means_by_kind, table_of
+from abu.judge.sharpen import sharpen
+from abu.judge.verdict import Verdict, seeds_agree, verdict_of
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """``table``: that of ``abu.judge.lds.table_of`` and ``raw``, of the scores as they are;
+    ``compared``: that of ``abu.judge.lds.compare``; ``ceiling``: by kind, about what perfect scores
+    would reach, empty where the bank has too few pairs of a second seed; ``metrics``: the numbers
+    of queries, pairs and methods that the study records."""
+
+    verdict: Verdict
+    judged: pd.DataFrame  # the queries that the bank was asked about
+    table: pd.DataFrame
+    compared: pd.DataFrame
+    ceiling: dict[str, float]
+    metrics: dict
+
+    def shown(self) -> pd.DataFrame:
+        """Methods, best first, by kind; ``raw``, and the share of the ceiling, which stands on
+        top."""
+        kinds, over_all = self.table.kind.unique(), self.table[self.table.kind == ALL]
+        wide = self.table.pivot(index="method", columns="kind", values="lds")[kinds]
+        wide = wide.assign(raw=over_all.set_index("method").raw)
+        if self.ceiling:
+            wide["share of ceiling"] = wide[ALL] / self.ceiling[ALL]
+        wide = wide.sort_values(ALL, ascending=False)
+        top = pd.DataFrame([self.ceiling], index=["ceiling"]) if self.ceiling else None
+        return pd.concat([top, wide])
+
+
+def leaderboard_of(
+    bank: Bank,
+    queries: pd.DataFrame,
+    latents: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    sharpness: Mapping[str, float | None],
+    comparisons: Mapping[str, Mapping[str, Sequence[str]]],
+    seed: int = 0,
+) -> Leaderboard | None:
+    """Judge scores [Q, N] of methods by the pairs that report; None where the bank does not know
+    enough of the queries.
+
+    ``queries``: name and kind of each; ``latents``: their pictures' [Q, c, h, w]; ``sharpness``: of
+    each method that has one; ``comparisons``: by kind, of a method with others.
+    """
+    verdict = verdict_of(bank, queries.name, latents, tuning=False)
+    if not verdict:
+        return None
+    judged = queries[verdict.known].reset_index(drop=True)
+    of = lambda name, values: sharpen(values[verdict.known], sharpness.get(name))
+    values = {name: of(name, values) for name, values in scores.items()}
+    given = verdict.halves, verdict.differences, judged.kind
+    table = table_of(values, *given, seed)
+    by_kind = (means_by_kind(verdict.lds(found), judged.kind) for found in scores.values())
+    table["raw"] = [mean for means in by_kind for mean in means.values()]
+    r, both = seeds_agree(bank, queries.name, latents)
+    means = means_by_kind(r, judged.kind) if len(r) else {}
+    over_all = table[table.kind == ALL].set_index("method").rename(columns={"lds": "mean"})
+    lds = over_all[["mean", "low", "high", "raw"]].to_dict("index")
+    metrics = {"queries": len(judged), "pairs": len(verdict.pairs), "lds": lds}
+    if means:
+        metrics |= {"seed_correlation": float(r.mean()), "seed_pairs": both}
+    ceiling = {kind: max(mean, 0) ** 0.5 for kind, mean in means.items()}
+    compared = compare(values, *given, comparisons, seed)
+    return Leaderboard(verdict, judged, table, compared, ceiling, metrics)

@@ -1,0 +1,46 @@
+"""The leaderboard of a small bank: its parts are those of the functions that it calls."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_bank import DIFFERENCES, HALVES, LATENTS, NAMES, Recorded
+
+from abu.diffusion.noise import stream
+from abu.judge.lds import compare, lds
+from abu.judge.leaderboard import leaderboard_of
+from abu.judge.sharpen import sharpen
+from abu.judge.verdict import seeds_agree
+
+QUERIES = pd.DataFrame({"name": NAMES, "kind": ["style", "plain", "plain"]})
+SCORES = {name: stream("scores", name).standard_normal((3, 10)) for name in ("ours", "random")}
+NAMED = {"all": {"ours": ["random"]}, "style": {"ours": ["random", "absent"]}}
+PAIRS = [0, 1, 3, 4, 6, 7]  # that report
+GIVEN = HALVES[PAIRS], DIFFERENCES[1][PAIRS][:, [5, 0]]
+
+
+def board(bank: Recorded, queries: pd.DataFrame = QUERIES):
+    return leaderboard_of(bank, queries, LATENTS, SCORES, {"ours": 0.5}, NAMED)
+
+
+def test_it_judges_known_queries_by_pairs_that_report_sharpened_and_as_they_are() -> None:
+    found = board(Recorded())
+    known = {name: values[[0, 2]] for name, values in SCORES.items()}
+    sharp = known | {"ours": sharpen(known["ours"], 0.5)}
+    rows = found.table[found.table.kind == "all"].set_index("method")
+    for name in SCORES:
+        assert rows.lds[name] == pytest.approx(lds(sharp[name], *GIVEN).mean())
+        assert rows.raw[name] == pytest.approx(lds(known[name], *GIVEN).mean())
+    assert found.judged.name.tolist() == ["q5", "q0"] and found.metrics["queries"] == 2
+    assert found.compared.equals(compare(sharp, *GIVEN, ["style", "plain"], NAMED))
+    r, pairs = seeds_agree(Recorded(), NAMES, LATENTS)
+    assert found.ceiling["all"] == max(r.mean(), 0) ** 0.5 and found.metrics["seed_pairs"] == pairs
+    shown = found.shown()
+    assert shown.index[0] == "ceiling" and shown["all"][1:].is_monotonic_decreasing
+
+
+def test_too_few_pairs_have_no_ceiling_and_no_known_query_no_leaderboard() -> None:
+    found = board(Recorded(both=2))
+    assert not found.ceiling and "share of ceiling" not in found.shown()
+    assert "seed_correlation" not in found.metrics
+    assert board(Recorded(), QUERIES.assign(name="q4")) is None
+    assert np.isfinite(found.table.drop(columns=["method", "kind"]).to_numpy(float)).all()
