@@ -38,7 +38,8 @@ from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.losses import loss_table
 from abu.diffusion.unet import select_weights
-from abu.study.tasks import Engine, run_tasks
+from abu.study.engines import Engine
+from abu.study.tasks import run_tasks
 
 NEWTON = Newton("diagonal", 0.1, draws=2, relative_norm=0.1)
 

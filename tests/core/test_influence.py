@@ -61,6 +61,20 @@ def test_both_terms_equal_forward_mode(denoiser, images, moves) -> None:
     torch.testing.assert_close(few[1], curved[:, 3:, ..., :2], rtol=1e-3, atol=1e-7)
 
 
+def test_spread_captions_are_entries_of_the_whole_grid(denoiser, images, moves) -> None:
+    whole, one = Grid(TIMESTEPS, SEED), {name: move[1] for name, move in moves.items()}
+    turns = [0, 1, 0], range(3)  # two captions, three timesteps
+    asked = denoiser, moves, images
+    pairs = zip(
+        gauss_newton(*asked, replace(whole, spread=True), 2), gauss_newton(*asked, whole, 2)
+    )
+    exact = [forward_mode(denoiser, one, images, replace(whole, spread=s)) for s in (True, False)]
+    for spread, every in (*pairs, *((t[None] for t in both) for both in zip(*exact))):
+        assert spread.shape[:5] == (len(spread), 5, 2, 1, 3)
+        expected = every[:, :, :, turns[0], turns[1]]
+        torch.testing.assert_close(spread[:, :, :, 0], expected, rtol=1e-3, atol=1e-6)
+
+
 def test_of_a_fitted_image_only_gauss_newton_sees_the_finite_step(
     denoiser, images, grid, moves, monkeypatch
 ) -> None:

@@ -12,8 +12,11 @@ from abu.core.influence import gauss_newton
 from abu.core.store import answer, convert, leading, project
 
 
-def test_store_answers_as_the_pass_over_the_images_does(denoiser, images, grid, moves) -> None:
-    weights = denoiser.weights
+@pytest.mark.parametrize("spread", [False, True])
+def test_store_answers_as_the_pass_over_the_images_does(
+    denoiser, images, grid, moves, spread: bool
+) -> None:
+    weights, grid = denoiser.weights, replace(grid, spread=spread)
     walk = lambda: per_example(replace(denoiser, batch_size=64), images, draws=3)
     cached = eigenbasis(summed(walk(), partial(factors, weights=weights)))
     sums = summed(walk(), partial(rotated_squares, weights=weights, basis=cached))
@@ -24,7 +27,10 @@ def test_store_answers_as_the_pass_over_the_images_does(denoiser, images, grid, 
     for dimension in (size, size // 2, size // 8):
         basis = leading(cached, weights, dimension)
         stored = project(replace(denoiser, batch_size=7), basis, images, grid, 2)
-        assert stored.shape == (5, 2, 2, 3, 3, dimension) and stored.dtype == torch.float16
+        assert (
+            stored.shape == (5, 2, 1 if spread else 2, 3, 3, dimension)
+            and stored.dtype == torch.float16
+        )
         parts = answer(stored.numpy(), basis.of(moves), dims=4 * 8 * 8, chunk=2)
         terms = zip((torch.cat(parts, 1) for parts in zip(*parts)), exact)
         errors.append([float((a - b).abs().mean() / b.abs().mean()) for a, b in terms])

@@ -15,7 +15,8 @@ from abu.diffusion.losses import loss_table
 from abu.diffusion.sample import sample
 from abu.diffusion.train import Recipe, train
 from abu.judge.retrain import Questions, Retraining, answer, pictures_asked, retrain
-from abu.study.tasks import Engine, run_tasks
+from abu.study.engines import Engine
+from abu.study.tasks import run_tasks
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from abu.study.tasks import Engine, check_room, run_tasks, stacked, summed
+from abu.study.engines import Engine, check_room
+from abu.study.tasks import run_tasks, stacked, summed
 
 RAY = Engine("ray")
 
@@ -130,3 +131,35 @@ def test_a_task_whose_worker_is_killed_is_run_again(tmp_path: Path, cluster) -> 
     assert mark.exists()
     here = run_tasks(die_once, shared, tasks, scratch=tmp_path / "here")
     assert products(there) == products(here)
+
+
+def where(shared: torch.Tensor, factor: int, log: str) -> dict[str, torch.Tensor]:
+    result = multiply(shared, factor, log)
+    return result | {"process": torch.tensor([os.getpid(), torch.get_num_threads()])}
+
+
+def test_a_pool_gives_the_same_from_other_processes(tmp_path: Path) -> None:
+    shared, log = torch.arange(4.0), tmp_path / "log"
+    tasks, threads = {str(f): (f, str(log)) for f in range(5)}, torch.get_num_threads()
+    here = run_tasks(where, shared, tasks, scratch=tmp_path / "here")
+    torch.set_num_threads(2)
+    try:
+        there = run_tasks(where, shared, tasks, Engine("pool"), scratch=tmp_path / "there")
+        with pytest.raises(ValueError, match="unlucky"):
+            unlucky = {str(f): (f, str(log)) for f in (13, 14)}
+            run_tasks(where, shared, unlucky, Engine("pool"), scratch=tmp_path / "there")
+        pair = {name: (here["2"], here["3"]) for name in ("a", "b")}
+        both = run_tasks(add, None, pair, Engine("pool"), scratch=tmp_path / "sum")
+    finally:
+        torch.set_num_threads(threads)
+    assert products(there) == products(here) and list(there) == list(tasks)
+    assert both["a"]["sum"].tolist() == [0, 5, 10, 15], "a task that is given results"
+    workers = [result["process"].tolist() for result in there.values()]
+    assert os.getpid() not in {pid for pid, _ in workers} and {n for _, n in workers} == {1}
+
+
+def test_a_pool_without_room_for_two_runs_here(tmp_path: Path) -> None:
+    tasks = {str(f): (f, str(tmp_path / "log")) for f in range(2)}
+    engine = Engine("pool", cpus=torch.get_num_threads())
+    found = run_tasks(where, torch.arange(2.0), tasks, engine, scratch=tmp_path)
+    assert {result["process"][0].item() for result in found.values()} == {os.getpid()}

@@ -43,11 +43,11 @@ def gauss_newton(
     queries, dims = len(flat[denoiser.weights[0]]), images.latents[0, 0].numel()
     linear, curved = torch.empty(*shape, queries), torch.empty(*shape, cotangents, queries)
     for (i, c, t, f), number, taps in jacobian_products(denoiser, images, grid, cotangents):
-        dots = products(taps, flat, len(i)).cpu()
+        dots, place = products(taps, flat, len(i)).cpu(), (i, f, grid.place(c), t)
         if number == 0:
-            linear[i, f, c, t] = dots
+            linear[place] = dots
         else:
-            curved[i, f, c, t, number - 1] = dots.square() / dims
+            curved[*place, number - 1] = dots.square() / dims
     linear, curved = (filled(term, images, grid) for term in (linear, curved))
     check_finite("first-order scores", linear)
     check_finite("Gauss-Newton scores", curved)
@@ -78,7 +78,7 @@ def forward_mode(
             value, tangent, *_ = torch.func.jvp(output, (params,), (delta,))
             residual = value - target(scheduler, x0, eps, t).float()
             terms = (2 * residual * tangent).flatten(1).mean(1), tangent.square().flatten(1).mean(1)
-            out[i, f, c, t_] = torch.stack(terms, 1).cpu()
+            out[i, f, grid.place(c), t_] = torch.stack(terms, 1).cpu()
     out = filled(out, images, grid)
     check_finite("forward-mode scores", out)
     return out[..., 0], out[..., 1]

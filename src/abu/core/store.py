@@ -97,10 +97,10 @@ def project(
     out, counts = torch.zeros(shape, dtype=torch.float16), grid.of(images).counts
     for (i, c, t, f), number, taps in jacobian_products(denoiser, images, grid, cotangents):
         coordinates = basis.tapped(taps) * (root if number == 0 else 1 / root)
-        if counts is not None:
+        if counts is not None and not grid.spread:  # where they are, each has its turns
             more = (shape[2] / counts[i])[:, None].to(coordinates)
             coordinates = coordinates * (more if number == 0 else more.sqrt())
-        out[i, f, c, t, number] = convert(coordinates).cpu()
+        out[i, f, grid.place(c), t, number] = convert(coordinates).cpu()
     return out
 
 

@@ -39,6 +39,10 @@ class Grid:
         counts = at_most(images.counts, texts.shape[1])
         return Images(images.ids, images.latents[:, :flips], texts, counts)
 
+    def place(self, captions: Tensor) -> Tensor:
+        """Where a table of losses has these captions: all in one place if they are spread."""
+        return torch.zeros_like(captions) if self.spread else captions
+
     def shape(self, images: Images) -> tuple[int, int, int, int]:
         """[N, F, C, T] of a table of losses (``filled`` where images have fewer captions); spread
         captions make one."""

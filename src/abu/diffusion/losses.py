@@ -63,7 +63,7 @@ def loss_table(denoiser: Denoiser, images: Images, grid: Grid) -> Tensor:
     places, values = [], []
     drawn = prefetch(batches(images, grid, denoiser.batch_size), next(unet.parameters()).device)
     for (i, c, t, f), batch in drawn:
-        places.append(((i * captions + (0 if grid.spread else c)) * times + t) * flips + f)
+        places.append(((i * captions + grid.place(c)) * times + t) * flips + f)
         values.append(denoising_loss(unet, denoiser.scheduler, *batch))
     out.view(-1)[torch.cat(places)] = torch.cat(values).cpu()
     table = filled(out.permute(0, 3, 1, 2).contiguous(), images, grid)

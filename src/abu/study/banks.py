@@ -28,9 +28,10 @@ from abu.diffusion.replay import check_replay
 from abu.diffusion.train import Recipe
 from abu.judge.bank import Bank, Model, digest, plan_bank, write_model
 from abu.judge.retrain import Questions, Retraining, answer, pictures_asked, retrain
+from abu.study.engines import Engine
 from abu.study.keys import key
 from abu.study.system import load_queries, results, sampler_of
-from abu.study.tasks import Engine, Result, run_tasks
+from abu.study.tasks import Result, run_tasks
 
 SIDE = 32  # pixels of a recorded picture
 QUESTIONS = {"asked", "latents"}  # of the facts: a study may have other queries than a bank
@@ -130,7 +131,7 @@ def record(
     write_array(folder / "latents.npy", asked.questions.queries.latents)
     recorded = {path.stem for path in (folder / "models").glob("*.npz")}
     missing = {model.name: model for model in asked.plan if model.name not in recorded}
-    threads = engine.cpus if engine.name == "ray" else torch.get_num_threads()
+    threads = torch.get_num_threads() if engine.name == "process" else engine.cpus
     made = {"of": asked.facts["of"], "processor": processor(), "threads": threads}
     made |= {"code": key(answer), "python": platform.python_version(), "engine": engine.name}
     made |= {name: version(name) for name in LIBRARIES}

@@ -2,8 +2,13 @@
 they are, and what the plan predicted."""
 
 import re
+import resource
+import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -12,7 +17,40 @@ from abu.study.costs import STAGE, read
 SMALLER = ("batch_size", "shard")
 PLAN = Path("results/plan/plan.csv")
 COLUMNS = ["memory", "accelerator"]
-RAN_OUT = re.compile(r"OutOfMemory|MemoryError|can't allocate memory|out of memory", re.I)
+RAN_OUT = re.compile(
+    r"OutOfMemory|MemoryError|TerminatedWorker|can't allocate memory|out of memory", re.I
+)
+
+
+class Watch(threading.Thread):
+    """Context after which ``peak`` is the most that all processes below this one held together, in
+    resident bytes, looked at every half second (pages that they share count in each), or the most
+    that one of them ever held, if that is more."""
+
+    peak = 0
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.done = threading.Event()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *error):
+        self.done.set()
+        self.join()
+        unit = 1 if sys.platform == "darwin" else 1024
+        largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+        self.peak = max(self.peak, largest)
+
+    def run(self):
+        while not self.done.wait(0.5):
+            held = 0
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):  # ended meanwhile
+                    held += process.memory_info().rss
+            self.peak = max(self.peak, held)
 
 
 def reason(error: Exception) -> str:
@@ -29,12 +67,12 @@ def advice(stage: str, system: str, values: dict, changed: dict, peak: int, root
     """What to set smaller, and what memory was predicted and taken.
 
     ``values``: the stage's parameters; ``changed``: those of them that ``changes`` gives, with the
-    section they stand in; ``peak``: bytes that its kernel took.
+    section they stand in; ``peak``: bytes that it took.
     """
     names = {name: f"{changed.get(name, stage)}.{name}" for name in SMALLER if name in values}
     set_smaller = [f"{name} (now {values[key]})" for key, name in names.items()]
-    if values.get("engine") == "ray":
-        set_smaller.append("the number of tasks at once, by larger common.task_cpus or task_gpus")
+    if values.get("engine") in ("pool", "ray"):
+        set_smaller.append("the number of tasks at once, by larger common.task_cpus or task_gpus,")
     smaller = (
         f"make {' or '.join(set_smaller)} smaller"
         if set_smaller

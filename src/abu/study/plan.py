@@ -1,6 +1,7 @@
 """What a study costs, by its parameters; without CLIP, DINO, figures, statistics, kernel algebra,
 answers of the store, captions encoded on the fly, and what ``scratch/`` holds."""
 
+import os
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -11,13 +12,16 @@ from abu.baselines.registry import METHODS
 from abu.core.attribution import RISE_DRAWS
 from abu.data.progress import track
 from abu.data.published import model_name
+from abu.diffusion.device import find_device
 from abu.study.footprint import Bench, measure
 
 
 def plan(study: dict, data: tuple, seconds: float, start: tuple, device="cpu") -> pd.DataFrame:
     """By stage and system: seconds; bytes of memory, of an accelerator, of disk. ``data``: images,
     and captions of each; ``start``: seconds and bytes of a stage that does nothing."""
-    table, systems = [], study["systems"]
+    table, systems, common = [], study["systems"], study["common"]
+    pool = (common["threads"] or os.cpu_count() or 1) // common["task_cpus"]
+    pool = pool if common["engine"] == "pool" and find_device(device).type == "cpu" else 0
     each = ("customize", "generate", "cache", "unlearn", "compare")  # once for a system
     for kind in dict.fromkeys(system["kind"] for system in systems.values()):
         bench, idle = Bench(study, kind, device), study["changes"][kind]
@@ -29,12 +33,15 @@ def plan(study: dict, data: tuple, seconds: float, start: tuple, device="cpu") -
         for system, stage, work, disk, held in counted:
             spent = start[0] + sum(rates[name][0] * units for name, units in (+work).items())
             memory, accelerator = map(max, zip((start[1], 0), *(rates[name][1:] for name in +work)))
+            if stage in TASKS:  # those of a pool, beside the process that waits for them
+                memory = memory if pool < 2 else start[1] + pool * memory
             place = stage, system if stage in each else ""
             table.append((*place, spent, memory + held, accelerator, disk))
     columns = ["stage", "system", "seconds", "memory", "accelerator", "disk"]
     return pd.DataFrame(table, columns=columns).set_index(columns[:2])
 
 
+TASKS = ("cache", "unlearn", "tune", "localize", "influence", "compare")  # made of tasks
 RISE_TRIES = 12  # moves that are measured until one raises the loss as asked, about
 
 

@@ -12,7 +12,6 @@ module that knows papermill.
 """
 
 import os
-import resource
 import sys
 import tempfile
 import threading
@@ -29,7 +28,7 @@ from ruamel.yaml import YAML
 from abu import ROOT
 from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
-from abu.study.memory import advice, reason
+from abu.study.memory import Watch, advice, reason
 from abu.study.sources import SOURCES, check_watched, link_named, write_sources
 
 ENVIRONMENT = {  # read by the kernel at start-up
@@ -103,9 +102,9 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
         leave(out)
         title = nbformat.v4.new_markdown_cell(f"# {stage}, {system}\n\n{NOTHING}")
         return nbformat.write(normalised(nbformat.v4.new_notebook(cells=[title])), target)
-    begin = time.perf_counter()
+    begin, watch = time.perf_counter(), Watch()
     try:
-        with progress_to_terminal():
+        with progress_to_terminal(), watch:
             notebook = papermill.execute_notebook(
                 str(root / "notebooks" / f"{stage}.ipynb"),
                 str(target),
@@ -119,10 +118,10 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
         if not (why := reason(error)):
             raise
         changed = changed_by(stage, system, root)
-        told = advice(stage, system, values, changed, peak_of_children(), root)
+        told = advice(stage, system, values, changed, watch.peak, root)
         raise MemoryError(f"{executed(stage, system)}: {why}; {told}") from error
     nbformat.write(normalised(notebook), target)
-    took = {"seconds": time.perf_counter() - begin, "peak_bytes": peak_of_children()}
+    took = {"seconds": time.perf_counter() - begin, "peak_bytes": watch.peak}
     took["disk_bytes"] = bytes_under(out)
     record({(stage, system): took}, root / STAGES, STAGE, MEASURED)
 
@@ -138,12 +137,6 @@ def leave(folder: Path) -> None:
     """A folder that says that nothing is done."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(NOTHING)
-
-
-def peak_of_children() -> int:
-    """Peak resident bytes of the largest process that this one started: of a stage, its kernel."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
 
 
 def bytes_under(folder: Path) -> int:

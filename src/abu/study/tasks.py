@@ -1,11 +1,11 @@
-"""Named tasks whose results are kept: run in this process, or on Ray.
+"""Named tasks whose results are kept.
 
 A task that was finished before is read, not run, so a list may be killed at any time and gone on
 with: what is lost is what was in flight.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,30 +18,11 @@ from torch import Tensor
 from abu.data.files import write_atomically
 from abu.data.progress import track
 from abu.data.readers import Tensors
+from abu.study.engines import Engine, here, on_pool, on_ray
 from abu.study.keys import key, key_of
 
-ENGINES = ("process", "ray")
 SECONDS = "seconds"  # beside the tensors of a finished task
 NOT_HASHED = {"hashed": False}
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where tasks run: ``process``, one after the other here; ``ray``, as many at once as the
-    cluster at ``address`` (None: a local one) has room for, each with ``cpus`` threads and
-    ``gpus`` accelerators (a fraction shares one). ``device``: that which the study asks for,
-    ``auto`` or cuda where a task has accelerators. Raises ValueError for another name."""
-
-    name: str = "process"
-    address: str | None = None
-    cpus: int = 1
-    gpus: float = 0.0
-    device: str = "cpu"
-    retries: int = 3  # of a task whose worker dies
-
-    def __post_init__(self):
-        if self.name not in ENGINES:
-            raise ValueError(f"engine is {self.name!r}; expected one of {ENGINES}")
 
 
 @dataclass(frozen=True)
@@ -99,8 +80,9 @@ def run_tasks(
     folder = scratch / key_of(function, shared)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}-{key(*arguments)}.npz" for name, arguments in tasks.items()}
-    missing = {name: tasks[name] for name, path in paths.items() if not path.exists()}
-    run = (on_ray if engine.name == "ray" else here)(function, shared, missing, engine)
+    missing = {n: partial(given, tasks[n]) for n, path in paths.items() if not path.exists()}
+    engines = {"process": here, "pool": on_pool, "ray": on_ray}
+    run = engines[engine.name](function, shared, missing, engine)
     for name, tensors, seconds in (
         track(run, progress, len(missing)) if missing and hours != 0 else ()
     ):
@@ -118,76 +100,9 @@ def save(arrays: dict[str, np.ndarray], file: Path) -> None:
     np.savez(file, **arrays)
 
 
-def timed(function: Callable, shared, arguments: tuple) -> tuple[Tensors, float]:
-    start = time.perf_counter()
-    return function(shared, *arguments), time.perf_counter() - start
-
-
 def given(arguments: tuple) -> tuple:
     """Arguments with results of other tasks read."""
     return tuple(a.tensors() if isinstance(a, Result) else a for a in arguments)
-
-
-def here(
-    function: Callable, shared, tasks: dict[str, tuple], engine: Engine
-) -> Iterator[tuple[str, Tensors, float]]:
-    """Run tasks one after the other in this process."""
-    for name, arguments in tasks.items():
-        yield name, *timed(function, shared, given(arguments))
-
-
-def check_room(engine: Engine, nodes: list[dict], accelerated: bool) -> None:
-    """Raise ValueError where tasks would wait for ever, since none of ``nodes`` (as ``ray.nodes``
-    has them) can hold one, or run on another device than was asked for: Ray shows a task only the
-    accelerators that it asks for, and a task's device is that of this process (``accelerated``).
-    Nodes that an autoscaling cluster could yet start do not count."""
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    sizes = [(each.get("CPU", 0), each.get("GPU", 0)) for each in alive]
-    there = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(sizes)))
-    there = f"the {len(sizes)} nodes of the cluster have {there}"
-    asked = f"common.task_cpus is {engine.cpus}, common.task_gpus {engine.gpus:g}"
-    if not any(cpus >= engine.cpus and gpus >= engine.gpus for cpus, gpus in sizes):
-        raise ValueError(f"{asked}: no node can hold a task; {there}")
-    on_gpu = engine.device == "auto" or engine.device.startswith("cuda")
-    if on_gpu and not engine.gpus and any(gpus for _, gpus in sizes):
-        expected = "expected some for each task, e.g. 1 or 0.25, or common.device: cpu"
-        raise ValueError(f"{asked}: Ray hides GPUs from such tasks; {there}; {expected}")
-    if engine.gpus and not (on_gpu and accelerated):
-        found = "and this process has no GPU" if on_gpu else "and tasks would leave GPUs alone"
-        expected = "run the stage on a node that has one, or set common.task_gpus: 0"
-        raise ValueError(f"{asked}, common.device {engine.device}, {found}: {expected}")
-
-
-def on_ray(
-    function: Callable, shared, tasks: dict[str, tuple], engine: Engine
-) -> Iterator[tuple[str, Tensors, float]]:
-    """Run tasks on Ray; they come back as they finish."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError('engine "ray" needs Ray: pip install -e ".[cluster]"') from error
-    if not tasks:
-        return
-    if not ray.is_initialized():
-        local = engine.address is None
-        ray.init(engine.address, log_to_driver=False, include_dashboard=False if local else None)
-    check_room(engine, ray.nodes(), torch.cuda.is_available())
-
-    def work(shared, arguments):
-        torch.set_num_threads(engine.cpus)
-        return timed(function, shared, arguments)
-
-    options = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_retries": engine.retries}
-    remote, sent = ray.remote(**options)(work), ray.put(shared)
-    pending = {remote.remote(sent, given(arguments)): name for name, arguments in tasks.items()}
-    try:
-        while pending:
-            [done], _ = ray.wait(list(pending), num_returns=1)
-            yield pending[done], *ray.get(done)
-            del pending[done]
-    finally:
-        for reference in pending:
-            ray.cancel(reference, force=True)
 
 
 def summed(parts: Iterable[Tensors], count: int) -> Tensors:
