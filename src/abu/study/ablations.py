@@ -15,6 +15,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from abu import ROOT
+from abu.study.commands import command
 
 GRID = "benchmarks/ablations.yaml"
 STAGES = ["cache@base", "unlearn@base", "compare@base", "evaluate"]
@@ -182,10 +183,15 @@ def dvc(*arguments: str) -> str:
     ).stdout
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Queue what HEAD does not have yet, and run the queue."""
     grid = YAML(typ="safe").load(ROOT / GRID)
-    for command in commands(grid, experiments(json.loads(dvc("exp", "show", "--json")))):
-        dvc(*command)
+    for words in commands(grid, experiments(json.loads(dvc("exp", "show", "--json")))):
+        dvc(*words)
     subprocess.run(
         [sys.executable, "-m", "dvc", "exp", "run", "--run-all"], cwd=ROOT
     )  # a failure is a line of the table
+
+
+if __name__ == "__main__":
+    command(main, __doc__)

@@ -6,7 +6,6 @@ the stages up to ``generate`` left, on the engine of ``common``.
 
 import json
 import platform
-import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,7 @@ from abu.diffusion.replay import check_replay
 from abu.diffusion.train import Recipe
 from abu.judge.bank import Bank, Model, digest, plan_bank, write_model
 from abu.judge.retrain import Questions, Retraining, answer, pictures_asked, retrain
+from abu.study.commands import command
 from abu.study.engines import Engine
 from abu.study.keys import key
 from abu.study.system import load_queries, results, sampler_of
@@ -196,7 +196,7 @@ def audited(bank: Bank, asked: Asked, number: int, engine: Engine) -> Audit:
     return Audit(name, recorded, trained, facts)
 
 
-def main(hours: float | None) -> None:
+def main(hours: str | None = None) -> None:
     study = YAML(typ="safe").load(ROOT / "params.yaml")
     common, options = study["common"], study["retrain"]
     device = use_device(common["device"], common["threads"])
@@ -207,9 +207,9 @@ def main(hours: float | None) -> None:
     asked = asked_of(options, trained, shared, options["batch_size"])
     named = ("engine", "ray_address", "task_cpus", "task_gpus", "device")
     engine = Engine(*(common[name] for name in named))
-    missing = record(Path(options["bank"]), asked, components, engine, hours)
+    missing = record(Path(options["bank"]), asked, components, engine, hours and float(hours))
     print(f"{len(asked.plan) - missing} of {len(asked.plan)} models are recorded")
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else None)
+    command(main, __doc__)

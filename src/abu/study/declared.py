@@ -17,6 +17,8 @@ from typing import get_args, get_origin
 
 import nbformat
 
+from abu.study.commands import nearest
+
 SIGNED = {"seed", "seeds", "pair_seeds", "full_seeds", "noises", "floors", "guidance", "scheduler"}
 NULLABLE = {  # null though their default is another
     "train.source",
@@ -109,7 +111,8 @@ def misfits(name: str, value, kind, signed: bool = False) -> Iterator[tuple[str,
 def check(what: str, names: Iterable[str], those: Iterable[str]) -> None:
     """KeyError, with what there is, unless all ``names`` are among ``those``."""
     if unknown := sorted(set(names) - set(those)):
-        raise KeyError(f"unknown {what} {', '.join(unknown)}; expected some of {sorted(those)}")
+        found = f"unknown {what} {', '.join(unknown)}; expected some of {sorted(those)}"
+        raise KeyError(found + (nearest(unknown[0], those) if len(unknown) == 1 else ""))
 
 
 def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
@@ -142,9 +145,13 @@ def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
     check("system", ["base"] if asking else [], study["systems"])
     filled = {"out", "system", "systems", "study", *study["common"]}
     for section in sorted(declared):
-        if lacking := declared[section].keys() - filled - (study.get(section) or {}).keys():
+        given = (study.get(section) or {}).keys()
+        if lacking := declared[section].keys() - filled - given:
             expected = f"all that notebooks/{section}.ipynb declares"
-            raise KeyError(f"{section} lacks {', '.join(sorted(lacking))}; expected {expected}")
+            misspelt = ", ".join(sorted(given - declared[section].keys()))
+            more = f"; it has {misspelt}, which nothing reads" if misspelt else ""
+            found = f"{section} lacks {', '.join(sorted(lacking))}"
+            raise KeyError(f"{found}; expected {expected}{more}")
         check_section(section, study.get(section), declared[section])
     for kind, sections in study["changes"].items():
         check_value(f"changes.{kind}", sections, (dict, {}))

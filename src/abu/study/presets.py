@@ -6,7 +6,6 @@ beside a value where the preset has its own. A parameter that does not exist is 
 nothing is written.
 """
 
-import sys
 from difflib import get_close_matches
 from functools import reduce
 from operator import getitem
@@ -19,6 +18,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from abu import ROOT
 from abu.data.files import write_atomically
+from abu.study.commands import command, nearest
 
 
 def round_trip() -> YAML:
@@ -33,7 +33,12 @@ def round_trip() -> YAML:
 
 
 def apply(preset: Path, params: Path = ROOT / "params.yaml") -> None:
-    """Set what a preset names in ``params``; KeyError for what is no parameter, before writing."""
+    """Set what a preset names in ``params``; KeyError for what is no parameter, before writing,
+    FileNotFoundError for no preset."""
+    if not preset.is_file():
+        there = sorted(path.stem for path in preset.parent.glob("*.yaml"))
+        found = f"no preset {preset}; expected one of {there}"
+        raise FileNotFoundError(found + nearest(preset.stem, there))
     yaml = round_trip()
     tree, asked, changes = yaml.load(params), yaml.load(preset), {}
     for key, value in asked.items():
@@ -97,4 +102,4 @@ def write(parent, key, text: str) -> None:
 
 
 if __name__ == "__main__":
-    apply(*map(Path, sys.argv[1:]))
+    command(lambda *paths: apply(*map(Path, paths)), __doc__, least=1)

@@ -26,8 +26,10 @@ from papermill.exceptions import PapermillExecutionError
 from ruamel.yaml import YAML
 
 from abu import ROOT
+from abu.study.commands import command
 from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
+from abu.study.inputs import check_inputs
 from abu.study.memory import Watch, advice, reason
 from abu.study.sources import SOURCES, check_watched, link_named, write_sources
 
@@ -97,6 +99,8 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     for kind in read(root / "params.yaml")["changes"].keys() - {"base"}:
         for alone in ALONE:  # what other kinds depend on in place of it
             leave(root / "results" / alone / kind)
+    if values is not None:
+        check_inputs(stage, system, root)
     out.mkdir(parents=True, exist_ok=True)
     if values is None:
         leave(out)
@@ -200,9 +204,14 @@ def settle(here: Path) -> None:
         os.execve(sys.executable, command, os.environ | {"PYTHONPATH": modules})
 
 
+def main(stage: str, *pairs: str) -> None:
+    if odd := [pair for pair in pairs if "=" not in pair]:
+        raise ValueError(f"{odd[0]!r} after {stage}; expected KEY=VALUE, as steps=2")
+    split = dict(pair.split("=", 1) for pair in pairs)
+    execute(stage, {key: value if key == "system" else read(value) for key, value in split.items()})
+
+
 if __name__ == "__main__":
     settle(Path.cwd())
     os.environ.update(ENVIRONMENT)
-    stage, *pairs = sys.argv[1:]
-    split = dict(pair.split("=", 1) for pair in pairs)
-    execute(stage, {key: value if key == "system" else read(value) for key, value in split.items()})
+    command(main, __doc__, least=1)

@@ -1,0 +1,30 @@
+"""Whether what a stage reads of other stages is there; DVC sees to it, a stage that is run by hand
+would say so in the midst of a notebook."""
+
+import re
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+read = YAML(typ="safe").load
+FILLED = re.compile(r"\$\{([\w.]+)\}")
+
+
+def check_inputs(stage: str, system: str, root: Path) -> None:
+    """Raise FileNotFoundError for a result of another stage that ``dvc.yaml`` says a stage reads
+    and that is not there; it names what makes it. ``system``: "" where a stage asks about
+    none."""
+    file = root / "dvc.yaml"
+    stages = read(file)["stages"] if file.exists() else {}
+    if stage not in stages:
+        return
+    kind = read(root / "params.yaml")["systems"].get(system, {}).get("kind", "")
+    values = {"key": system, "item.kind": kind}
+    deps = stages[stage].get("do", stages[stage])["deps"]
+    named = [FILLED.sub(lambda found: values.get(found[1], ""), dep) for dep in deps]
+    wanted = [dep for dep in named if dep.startswith("results/") and "/sources/" not in dep]
+    if missing := [dep for dep in wanted if not (root / dep).exists()]:
+        name = f"{stage}@{system}" if "foreach" in stages[stage] else stage
+        raise FileNotFoundError(
+            f"{name} reads {', '.join(missing)}, not there yet: dvc repro {name} makes it first"
+        )
