@@ -31,6 +31,7 @@ from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
 from abu.study.inputs import check_inputs
 from abu.study.memory import Watch, advice, reason
+from abu.study.outputs import lightened, stopped
 from abu.study.sources import SOURCES, check_watched, link_named, write_sources
 
 ENVIRONMENT = {  # read by the kernel at start-up
@@ -124,7 +125,7 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
         changed = changed_by(stage, system, root)
         told = advice(stage, system, values, changed, watch.peak, root)
         raise MemoryError(f"{executed(stage, system)}: {why}; {told}") from error
-    nbformat.write(normalised(notebook), target)
+    nbformat.write(lightened(normalised(notebook)), target)
     took = {"seconds": time.perf_counter() - begin, "peak_bytes": watch.peak}
     took["disk_bytes"] = bytes_under(out)
     record({(stage, system): took}, root / STAGES, STAGE, MEASURED)
@@ -173,13 +174,16 @@ def progress_to_terminal():
 
 
 def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The executed notebook without what differs between two equal runs."""
+    """The executed notebook without what differs between two equal runs, and without the trace of
+    one that ended itself early."""
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index}"
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not stopped(output)]
     return notebook
 
 

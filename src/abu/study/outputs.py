@@ -1,0 +1,57 @@
+"""What an executed notebook keeps of its outputs: pictures that a git host can show."""
+
+import base64
+import io
+from copy import deepcopy
+
+import nbformat
+from PIL import Image
+
+MOST = 1_000_000
+"""Bytes of an executed notebook: a git host renders no large one."""
+COLOURS = (256, 128, 64, 32)
+"""Of a picture's palette, the most first."""
+REFINED = 2  # by k-means, until so many pixels change: median cut alone leaves faces in patches
+
+
+def palette(png: bytes, colours: int = COLOURS[0]) -> bytes:
+    """A PNG picture on white, with a palette of at most so many colours: a third of its size. Equal
+    inputs give equal bytes; one that has such a palette is returned as it is."""
+    picture = Image.open(io.BytesIO(png))
+    if picture.mode == "P" and len(picture.getcolors()) <= colours:
+        return png
+    opaque = Image.new("RGBA", picture.size, "white")
+    opaque.alpha_composite(picture.convert("RGBA"))
+    few = opaque.convert("RGB").quantize(
+        colours, Image.Quantize.MEDIANCUT, kmeans=REFINED, dither=Image.Dither.NONE
+    )
+    file = io.BytesIO()
+    few.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def size(notebook: nbformat.NotebookNode) -> int:
+    """Bytes of a notebook's file."""
+    return len(nbformat.writes(notebook).encode())
+
+
+def lightened(notebook: nbformat.NotebookNode, most: int = MOST) -> nbformat.NotebookNode:
+    """An executed notebook whose pictures have palettes, of as many colours as ``most`` bytes
+    allow; it may have more bytes where the fewest colours do not help."""
+    light = notebook
+    for colours in COLOURS:
+        light = deepcopy(notebook)
+        for cell in light.cells:
+            for output in cell.get("outputs", []):
+                data = output.get("data", {})
+                if "image/png" in data:
+                    png = palette(base64.b64decode(data["image/png"]), colours)
+                    data["image/png"] = base64.b64encode(png).decode()
+        if size(light) <= most:
+            break
+    return light
+
+
+def stopped(output: nbformat.NotebookNode) -> bool:
+    """Whether an output only says that a notebook ended itself early, which is no error."""
+    return output.output_type == "error" and output.ename == "SystemExit"
