@@ -35,7 +35,8 @@ def test_it_judges_known_queries_by_pairs_that_report_sharpened_and_as_they_are(
     r, pairs = seeds_agree(Recorded(), NAMES, LATENTS)
     assert found.ceiling["all"] == max(r.mean(), 0) ** 0.5 and found.metrics["seed_pairs"] == pairs
     shown = found.shown()
-    assert shown.index[0] == "ceiling" and shown["all"][1:].is_monotonic_decreasing
+    assert shown["all"].is_monotonic_decreasing and set(shown.index) == set(SCORES)
+    assert np.allclose(shown["share of ceiling"] * found.ceiling["all"], shown["all"])
 
 
 def test_too_few_pairs_have_no_ceiling_and_no_known_query_no_leaderboard() -> None:

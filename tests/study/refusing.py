@@ -53,7 +53,7 @@ def run(stage: str, **changes) -> None:
     for cell in cells(stage):
         exec(cell.source, scope)
         for name, part in list(scope.items()):
-            if getattr(part, "__module__", "") == "abu.report.figures":
+            if (getattr(part, "__module__", None) or "").startswith("abu.report."):
                 scope[name] = nothing
         if "parameters" in cell.metadata.get("tags", []):
             scope |= values

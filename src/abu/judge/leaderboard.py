@@ -28,16 +28,14 @@ class Leaderboard:
     metrics: dict
 
     def shown(self) -> pd.DataFrame:
-        """Methods, best first, by kind; ``raw``, and the share of the ceiling, which stands on
-        top."""
+        """Methods, best first, by kind; ``raw``, and the share of the ceiling where it is
+        known."""
         kinds, over_all = self.table.kind.unique(), self.table[self.table.kind == ALL]
         wide = self.table.pivot(index="method", columns="kind", values="lds")[kinds]
         wide = wide.assign(raw=over_all.set_index("method").raw)
         if self.ceiling:
             wide["share of ceiling"] = wide[ALL] / self.ceiling[ALL]
-        wide = wide.sort_values(ALL, ascending=False)
-        top = pd.DataFrame([self.ceiling], index=["ceiling"]) if self.ceiling else None
-        return pd.concat([top, wide])
+        return wide.sort_values(ALL, ascending=False)
 
 
 def leaderboard_of(
