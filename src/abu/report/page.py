@@ -5,30 +5,52 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from abu.judge.recovery import best
+from abu.report.style import look
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
+class First(NamedTuple):
+    """An image that stands high, its score, whether it is known to be right, and the score's
+    standard error, where it has one."""
+
+    image: int
+    score: float
+    right: bool
+    error: float | None = None
+
+
+class Measured(NamedTuple):
+    """A linear datamodelling score and the ends of its 95 % interval."""
+
+    lds: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Answer:
-    """A query's picture [3, H, W] in [0, 1], each method's first images (id, score, known to be
-    right), best first, and pictures [3, H, W] that other models drew of it, by name."""
+    """A query's picture [3, H, W] in [0, 1], each method's first images, best first, pictures
+    [3, H, W] that other models drew of it, by name, and what retrained models say of each method's
+    scores for this query."""
 
     name: str
     kind: str
     prompt: str
     picture: np.ndarray
-    answers: dict[str, list[tuple[int, float, bool]]]
+    answers: dict[str, list[First]]
     after: dict[str, np.ndarray] = field(default_factory=dict)
+    judged: dict[str, Measured] = field(default_factory=dict)
 
 
 def answers_of(
@@ -37,22 +59,32 @@ def answers_of(
     scores: Iterable[tuple[str, pd.DataFrame]],
     right: dict[int, set[int]],
     top: int,
-    after: dict[str, np.ndarray] | None = None,
+    after: Mapping[str, np.ndarray] | None = None,
+    errors: Mapping[str, pd.DataFrame] | None = None,
+    judged: Mapping[int, dict[str, Measured]] | None = None,
 ) -> list[Answer]:
     """Answers of all methods, whose ``scores`` (query, image_id, score) come one after the other,
     for the rows of ``queries`` (query, name, kind, prompt), whose ``pictures`` are [Q, 3, H, W];
-    ``right``: ids known to be right, by query; ``after``: pictures [Q, 3, H, W] by name."""
+    ``right``: ids known to be right, by query; ``after``: pictures [Q, 3, H, W] by name;
+    ``errors``: standard errors by method, a row a query and a column an image; ``judged``: by
+    query and method."""
     firsts = {method: best(part, queries["query"].tolist(), top) for method, part in scores}
     rows = queries[["query", "name", "kind", "prompt"]].rename_axis(None).itertuples(index=False)
+    error_of = {method: table.to_dict("index") for method, table in (errors or {}).items()}
     answers = []
     for i, row in enumerate(rows):
         known = right.get(row.query, set())
-        shown = {
-            method: [(int(id), float(s), int(id) in known) for id, s in zip(ids[i], values[i])]
-            for method, (ids, values) in firsts.items()
-        }
+        shown = {}
+        for method, (ids, values) in firsts.items():
+            own = error_of.get(method, {}).get(row.query, {})
+            shown[method] = [
+                First(int(id), float(score), int(id) in known, own.get(int(id)))
+                for id, score in zip(ids[i], values[i])
+            ]
         redrawn = {name: drawn[i] for name, drawn in (after or {}).items()}
-        answers.append(Answer(row.name, row.kind, row.prompt, pictures[i], shown, redrawn))
+        measured = (judged or {}).get(row.query, {})
+        answer = Answer(row.name, row.kind, row.prompt, pictures[i], shown, redrawn, measured)
+        answers.append(answer)
     return answers
 
 
@@ -70,37 +102,75 @@ def data_uri(pixels: np.ndarray, side: int = 128) -> str:
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+def written(first: First) -> list:
+    """An image as the page shows it: id, score with its error, whether it is right."""
+    sure = "" if first.error is None else f" ± {first.error:.1g}"
+    return [int(first.image), f"{first.score:.3g}{sure}", bool(first.right)]
+
+
+def rounded(measured: Measured) -> list[float]:
+    """A measured score as the page shows it."""
+    return [round(float(value), 2) for value in measured]
+
+
+def boards_of(linear: pd.DataFrame, ceiling: Mapping[str, float]) -> list[dict]:
+    """A leaderboard for each kind of query, the best method first, of a table (method, kind,
+    queries, lds, low, high) and what perfect scores would reach, by kind."""
+    return [
+        {
+            "kind": kind,
+            "queries": int(rows.queries.max()),
+            "ceiling": round(float(ceiling[kind]), 2) if kind in ceiling else None,
+            "rows": [
+                [row.method, rounded(Measured(row.lds, row.low, row.high))]
+                for row in rows.sort_values("lds", ascending=False).itertuples()
+            ],
+        }
+        for kind, rows in linear.groupby("kind", sort=False)
+    ]
+
+
 def page(
-    title: str, introduction: str, answers: list[Answer], images: dict[int, tuple[np.ndarray, str]]
+    title: str,
+    introduction: str,
+    answers: list[Answer],
+    images: dict[int, tuple[np.ndarray, str]],
+    boards: Iterable[dict] = (),
+    notebooks: Iterable[tuple] = (),
 ) -> str:
     """The page: needs no other file, no network, and a browser of the last five years.
 
-    ``images``: pixels [3, H, W] in [0, 1] and caption of every image that an answer names. Raises
-    ValueError for no query, KeyError for an image that is named and not given.
+    ``images``: pixels [3, H, W] in [0, 1] and caption of every image that an answer names;
+    ``boards`` as of ``boards_of``, ``notebooks`` as of ``abu.report.links``. Raises ValueError for
+    no query, KeyError for an image that is named and not given.
     """
     if not answers:
         raise ValueError("no query to show")
-    named = {
-        image for answer in answers for first in answer.answers.values() for image, *_ in first
-    }
+    named = {one.image for answer in answers for first in answer.answers.values() for one in first}
     if lacking := named - images.keys():
         raise KeyError(f"answers name images {sorted(lacking)[:5]}, which are not given")
-    first = lambda shown: [[int(i), f"{score:.3g}", bool(right)] for i, score, right in shown]
     queries = [
         {
             "name": answer.name,
             "kind": answer.kind,
             "prompt": answer.prompt,
             "picture": data_uri(answer.picture),
-            "answers": [[method, first(shown)] for method, shown in answer.answers.items()],
+            "answers": [[name, [*map(written, first)]] for name, first in answer.answers.items()],
             "after": [[name, data_uri(pixels)] for name, pixels in answer.after.items()],
+            "judged": {name: rounded(measured) for name, measured in answer.judged.items()},
         }
         for answer in answers
     ]
-    shown = {int(image): [data_uri(images[image][0]), images[image][1]] for image in sorted(named)}
-    data = json.dumps({"queries": queries, "images": shown}).replace(
-        "<", "\\u003c"
-    )  # no text can end the script
+    methods = {method for answer in answers for method in answer.answers}
+    content = {
+        "queries": queries,
+        "images": {int(i): [data_uri(images[i][0]), images[i][1]] for i in sorted(named)},
+        "colours": {method: look(method)[0] for method in sorted(methods)},
+        "boards": list(boards),
+        "notebooks": list(notebooks),
+    }
+    # no text can end the script
+    data = json.dumps(content, allow_nan=False).replace("<", "\\u003c")
     text = TEMPLATE.read_text()
     for name, value in {
         "TITLE": html.escape(title),

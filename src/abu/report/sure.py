@@ -1,0 +1,55 @@
+"""How sure the answers for one query are: what retrained models say of each method's scores for
+it, and the standard errors of scores that are means."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from abu.judge.lds import ALL, table_of
+from abu.judge.sharpen import sharpen
+from abu.judge.verdict import Verdict
+from abu.report.page import Measured
+
+
+def judged_of(
+    verdict: Verdict,
+    numbers: Sequence[int],
+    scores: Mapping[str, np.ndarray],
+    sharpness: Mapping[str, float | None],
+    seed: int = 0,
+    resamples: int = 400,
+) -> dict[int, dict[str, Measured]]:
+    """Linear datamodelling score of each method for each query that the bank was asked about, by
+    the query's number and the method, with 95 % intervals over pairs of halves.
+
+    ``numbers``: of the Q queries; ``scores``: [Q, N] by method, and how much ``sharpness`` each is
+    given, as in ``abu.judge.sharpen``.
+    """
+    asked = np.asarray(numbers)[verdict.known]
+    values = {
+        method: sharpen(found[verdict.known], sharpness.get(method))
+        for method, found in scores.items()
+    }
+    number_of = {f"query {number}": int(number) for number in asked}
+    given = verdict.halves, verdict.differences, list(number_of)
+    judged: dict[int, dict[str, Measured]] = {number: {} for number in number_of.values()}
+    for row in table_of(values, *given, seed, resamples).itertuples():
+        if row.kind != ALL:
+            judged[number_of[row.kind]][row.method] = Measured(row.lds, row.low, row.high)
+    return judged
+
+
+def errors_of(rises: np.ndarray, numbers: Sequence[int], ids: Sequence[int]) -> pd.DataFrame:
+    """Standard errors of mean rises of the loss, a row a query and a column an image, over
+    timesteps and their noises; ``rises``: [Q, N, captions, flips, T].
+
+    What a timestep adds to every image's rise says nothing of one image, so it is taken off first.
+    Raises ValueError for a single timestep, which has none.
+    """
+    by_step = rises.mean((2, 3), dtype=np.float64)
+    if (steps := by_step.shape[2]) < 2:
+        raise ValueError("one timestep has no standard error")
+    beside = by_step - by_step.mean(1, keepdims=True)
+    errors = beside.std(2, ddof=1) / np.sqrt(steps)
+    return pd.DataFrame(errors, index=list(numbers), columns=list(ids))
