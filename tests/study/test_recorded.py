@@ -1,7 +1,10 @@
-"""What is recorded in data/ belongs to params.yaml, and to each other."""
+"""What is recorded in data/ belongs to params.yaml, and to each other; executed notebooks are made
+for readers."""
 
 import json
+import re
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +13,10 @@ from studies import read
 from abu import ROOT
 from abu.data.queries import name_queries
 from abu.judge.bank import SIDES, plan_bank, read_bank
+from abu.study.outputs import MOST
 
 PARAMS = read(ROOT / "params.yaml")
+EXECUTED = sorted((ROOT / "results").glob("*.ipynb"))
 TRAINED = json.loads((ROOT / "data/model/train.json").read_text())
 
 
@@ -96,3 +101,20 @@ def test_the_store_in_git_holds_recorded_data_alone() -> None:
     """``dvc push`` without ``data`` would put caches there, of which one has 170 MB."""
     sizes = {path: path.stat().st_size for path in (ROOT / ".dvc/store").rglob("*")}
     assert max(sizes.values()) < 10e6, max(sizes, key=lambda path: sizes[path])
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_an_executed_notebook_is_made_for_readers(path) -> None:
+    """Small enough for a git host; short tables, no arrays, warnings, progress or traces."""
+    assert path.stat().st_size <= MOST
+    cells = nbformat.read(path, 4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    for output in outputs:
+        data = output.get("data", {})
+        assert data.keys() <= {"text/plain", "text/html", "image/png"}, "no widgets"
+        table = data.get("text/html", "")
+        assert table.partition("<tbody>")[2].count("<tr") <= 20 and " rows × " not in table
+        text = output.get("text", "") + data.get("text/plain", "") + table
+        unread = re.search(r"\b(array|tensor)\(|\d\.\d{8}|Warning|it/s|\r", text)
+        assert unread is None, f"{unread} in {text[:200]}"
