@@ -205,7 +205,7 @@ def test_leaderboards_change_by_kind(opened) -> None:
     assert zero < ceiling
     tab.click("#kinds label:has-text('plain')")
     assert texts(tab, "#board tbody th") == ["pixel", "abu"]
-    assert tab.inner_text("#board-says") == "1 pictures (plain)" and said == []
+    assert tab.inner_text("#board-says") == "1 picture (plain)" and said == []
 
 
 def test_links_lead_to_notebooks(opened, written: Path) -> None:

@@ -38,6 +38,8 @@ def curves(
         axis.plot(x, chance, label="chance", **CHANCE)
     scales = {"yscale": "log" if log else "linear", "xscale": "log" if x_log else "linear"}
     axis.set(xlabel=x_label, ylabel=y_label, **scales)
+    if x_log:
+        axis.xaxis.set_major_formatter("{x:g}")
     if len(series) > 1 or chance is not None:
         beside(axis, len(series))
     return figure
