@@ -33,7 +33,7 @@ class Leaderboard:
         kinds, over_all = self.table.kind.unique(), self.table[self.table.kind == ALL]
         wide = self.table.pivot(index="method", columns="kind", values="lds")[kinds]
         wide = wide.assign(raw=over_all.set_index("method").raw)
-        if self.ceiling:
+        if self.ceiling.get(ALL):
             wide["share of ceiling"] = wide[ALL] / self.ceiling[ALL]
         return wide.sort_values(ALL, ascending=False)
 
