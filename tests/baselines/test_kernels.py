@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 
-from abu.baselines.kernels import das, kernel, trak
+from abu.baselines.kernels import das, kernel, ridge_regression, trak
+from abu.data.rows import Parts
 from abu.diffusion.noise import stream
 
 
@@ -28,3 +30,14 @@ def test_kernel_methods_equal_their_dense_formulas(n: int, p: int) -> None:
     assert torch.allclose(das((q, x), losses, ridge), by_hand, atol=1e-12)
     with pytest.raises(ValueError, match="ridge is 0"):
         kernel((q, x), 0)
+
+
+@pytest.mark.parametrize("n", [5, 20])
+def test_ridge_regression_mixes_a_query_from_images_as_scikit_learn_does(n: int) -> None:
+    draw = lambda name, count: torch.from_numpy(stream(name, n).standard_normal((count, 2, 2, 3)))
+    queries, images = draw("queries", 3), draw("images", n)
+    parts = Parts(lambda first, last: images[first:last], n, 2)
+    lam = 0.3 * images.flatten(1).square().sum(1).mean().item()
+    fitted = Ridge(alpha=lam, fit_intercept=False).fit(images.flatten(1).T, queries.flatten(1).T)
+    found = ridge_regression((queries, parts), 0.3)
+    torch.testing.assert_close(found, torch.from_numpy(fitted.coef_))

@@ -1,4 +1,5 @@
-"""Kernel methods on sketched gradients: TRAK, JourneyTRAK, D-TRAK, DAS. Scores float64 [Q, N];
+"""Kernel methods: TRAK, JourneyTRAK, D-TRAK, DAS on sketched gradients, and ridge regression, which
+asks no model. Scores float64 [Q, N];
 ``ridge`` is what the search chooses."""
 
 import torch
@@ -46,6 +47,14 @@ def trak(pair: Pair, ridge: float) -> Tensor:
     and D-TRAK (arXiv 2311.00500) with gradients of ``mean(output^2)`` in place of the loss.
     """
     return kernel(pair, ridge)[0]
+
+
+def ridge_regression(pair: Pair, ridge: float) -> Tensor:
+    """How far each training image is mixed into a query by ridge regression of its latents (or
+    pixels) on theirs: ``kernel`` without a network. Of images that are alike, each takes its share:
+    one explains the others away."""
+    images = torch.cat([part.flatten(1) for part in in_parts(pair[1])])
+    return kernel((pair[0].flatten(1), images), ridge)[0]
 
 
 def das(pair: Pair, losses: Tensor, ridge: float) -> Tensor:

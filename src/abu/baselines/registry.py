@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from abu.baselines.coupling import coupling
-from abu.baselines.kernels import das, trak
+from abu.baselines.kernels import das, ridge_regression, trak
 from abu.baselines.similarity import chance, cosine, distance, dot
 from abu.data.checks import check_finite
 
@@ -13,6 +13,7 @@ METHODS: dict[str, tuple[Callable, tuple, tuple]] = {  # function, evidence, opt
     "random": (chance, ("names", "ids", "seed"), ()),
     "pixel": (distance, ("pixels",), ()),
     "latent": (distance, ("latents",), ()),
+    "latent-ridge": (ridge_regression, ("latents",), ("ridge",)),
     "clip-image": (cosine, ("clip images",), ()),
     "clip-text": (cosine, ("clip texts",), ()),
     "dino": (cosine, ("dino images",), ()),

@@ -27,10 +27,10 @@ CEILING = {"color": INK, "linestyle": "--", "linewidth": 1}
 FAMILIES = {  # of methods: a colour each; members differ by dash and marker
     BLUE: ("abu", "abu-linear", "abu-gauss-newton", "abu-gn", "abu-whole"),
     SKY: ("abu-plus", "abu-plus-gn"),
-    VERMILION: ("coupling", "product"),
+    VERMILION: ("coupling", "product", "ridge-product"),
     GREEN: ("d-trak", "das", "trak", "journey-trak"),
     PURPLE: ("gradient-dot", "gradient-cosine"),
-    ORANGE: ("pixel", "latent"),
+    ORANGE: ("pixel", "latent", "latent-ridge"),
     EARTH: ("clip-image", "clip-text", "dino"),
     GREY: ("random", "chance", "none", "right"),
 }
