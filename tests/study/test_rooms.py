@@ -15,6 +15,8 @@ ABOVE = {  # room -> rooms that it may import
     "judge": ("data", "diffusion", "core"),
     "study": ("data", "diffusion", "core", "baselines", "judge"),
     "report": ("data", "diffusion", "core", "baselines", "judge", "study"),
+    # asks a study that has run; a room of its own, so that no stage depends on it
+    "ask": ("data", "diffusion", "core", "judge", "study", "report"),
 }
 FILES = sorted(path.relative_to(ROOT / "src/abu") for path in (ROOT / "src/abu").rglob("*.py"))
 

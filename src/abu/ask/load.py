@@ -1,0 +1,85 @@
+"""A study that has run, loaded once to be asked.
+
+In a notebook::
+
+    from abu.ask.load import load_asker
+    asker = load_asker()
+    asker.ask(["picture.png"], ["skull with cowboy hat"])[0].table
+"""
+
+from contextlib import chdir
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from abu import ROOT
+from abu.ask.asker import Asker
+from abu.ask.ready import check_ready, check_tuned
+from abu.ask.standing import Standing
+from abu.core.store import leading
+from abu.core.unlearn import Newton
+from abu.data.queries import Queries
+from abu.diffusion.device import use_device
+from abu.study.caching import SIZES, Cached, load_cached, newton_chosen, read_cache
+from abu.study.system import BASE, System, load_queries, load_system, results
+
+STEP = ("curvature", "damping", "steps", "alpha", "n", "relative_norm", "rise")
+
+
+def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
+    """The base system, or a customized one by name, of a study that has run in ``root``, with the
+    seed, device, precision and draws of its ``params.yaml``.
+
+    Raises KeyError, ValueError and FileNotFoundError as ``check_ready`` and ``check_tuned``, and as
+    ``load_system`` and ``load_cached`` where files of the study do not belong together.
+    """
+    root = Path(root).resolve()
+    if not (root / "params.yaml").is_file():
+        raise FileNotFoundError(f"{root / 'params.yaml'} is missing; expected a study's folder")
+    study = YAML(typ="safe").load(root / "params.yaml")
+    check_ready(root, system, study["systems"])
+    common, asked = study["common"], study["influence"]
+    changes = study["changes"][study["systems"][system]["kind"]].get("unlearn")
+    unlearned = study["unlearn"] | (changes or {})
+    with chdir(root):
+        device = use_device(common["device"], common["threads"])
+        loaded = load_system(system, device)
+        speed = {name: common[name] for name in ("precision", "compile", "channels_last")}
+        cached = load_cached(loaded, common["seed"], asked["batch_size"], device, speed)
+        newton = newton_of(root, unlearned, cached)
+        standing = standing_of(loaded, cached)
+        store = basis = None
+        if dimension := cached.manifest["store"]:
+            store = read_cache(results("cache", system), cached.manifest, "c", "store")
+            shared = cached.attribution
+            basis = leading(shared.curvature, shared.denoiser.weights, dimension)
+    draws, flips = max(2, asked["gradient_draws"]), unlearned["flips_reduce"]
+    return Asker(root, loaded, cached, newton, draws, flips, standing, store, basis)
+
+
+def newton_of(root: Path, unlearned: dict, cached: Cached) -> Newton:
+    """How pictures are unlearned. ``unlearned``: parameters of that stage.
+
+    With a store, by the step that ``tune`` chose for AbU+: of all that the store answers it was
+    judged best, and its length does not depend on a rise of the loss, which a picture from
+    elsewhere may not reach. Without one, as in the stage ``unlearn``.
+    """
+    options = {name: unlearned[name] for name in STEP} | {"draws": unlearned["gradient_draws"]}
+    options["n"] = options["n"] or len(cached.manifest["ids"])
+    if cached.manifest["store"]:
+        options = {"curvature": "ekfac", "draws": options["draws"]}
+    sized = any(options.get(name) for name in SIZES)
+    if options.get("damping") is None or not sized:
+        check_tuned(root)
+    method = "abu-plus" if options["curvature"] == "ekfac" else "abu"
+    return Newton(**newton_chosen(options, method))
+
+
+def standing_of(system: System, cached: Cached) -> Standing:
+    """Bounds of the losses of a system's own pictures, first of those that are never reported."""
+    table, queries, _ = load_queries(system.name, tuning=None)
+    rows = sorted(range(len(table)), key=lambda q: not table.tuning[q])
+    names = [queries.names[q] for q in rows]
+    ordered = Queries(names, queries.latents[rows], queries.texts[rows])
+    prompted = [bool(table.prompt[q]) for q in rows]
+    return Standing(cached.attribution, ordered, prompted, system.empty)
