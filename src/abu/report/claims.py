@@ -1,0 +1,89 @@
+"""The paper's claims, each held, not held or not told apart by what this study measured."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from abu.judge.intervals import clustered
+
+HELD, NOT, OPEN, UNASKED = "held", "not held", "not told apart", "not asked"
+KERNELS = ("trak", "d-trak", "das")
+SIMILARITY = ("latent", "latent-ridge", "pixel", "clip-image", "clip-text")
+FORGOTTEN = 0.1  # of the query's own rise: from where on another query counts as forgotten too
+
+
+class Claim(NamedTuple):
+    """What is claimed, whether it held, and what says so."""
+
+    claim: str
+    verdict: str
+    evidence: str
+
+
+def told(row) -> str:
+    """A comparison in words: how far ahead of another method."""
+    interval = f"({row.low:+.2f} to {row.high:+.2f}, p = {row.p_holm:.2g})"
+    return f"{row.difference:+.2f} to {row.other} {interval}"
+
+
+def ahead(claim: str, method: str, others: Sequence[str], compared: pd.DataFrame) -> Claim:
+    """That a method's linear datamodelling scores are above those of all ``others``: held if it is
+    told apart from each and ahead, not held if it is told apart from one and behind.
+
+    ``compared``: that of ``abu.judge.lds.compare``.
+    """
+    over_all = compared[(compared.kind == "all") & (compared.method == method)]
+    rows = over_all[over_all.other.isin(others)]
+    if not len(rows):
+        return Claim(claim, UNASKED, "no such comparison in evaluate.comparisons")
+    apart = rows.apart.astype(bool)
+    behind, every = (apart & (rows.difference < 0)).any(), (apart & (rows.difference > 0)).all()
+    verdict = NOT if behind else HELD if every else OPEN
+    return Claim(claim, verdict, "; ".join(told(row) for row in rows.itertuples()))
+
+
+def others_keep(own: np.ndarray, others: np.ndarray, seed: int = 0) -> Claim:
+    """That unlearning a query leaves other queries alone: their mean rise as a share of its own,
+    of Q queries each, with its 95 % interval over queries; held where that lies below
+    ``FORGOTTEN``."""
+    claim = "unlearning one picture leaves others alone"
+    if len(own) < 2 or not np.isfinite(others).all():
+        return Claim(claim, UNASKED, "one query has no others")
+    both = clustered(np.stack([others, own], 1), np.arange(len(own)), seed)
+    low, high = np.percentile(both[:, 0] / both[:, 1], [2.5, 97.5])
+    verdict = HELD if high < FORGOTTEN else NOT if low > FORGOTTEN else OPEN
+    share = f"other queries' losses rise by {others.mean() / own.mean():.0%} of its own"
+    return Claim(claim, verdict, f"{share} ({low:.0%} to {high:.0%}; asked: {FORGOTTEN:.0%})")
+
+
+def parts_are_told(local: dict) -> Claim:
+    """That a part of a picture can be asked about; ``local``: metrics of the stage ``localize``."""
+    claim = "a part of a picture can be asked about"
+    if not local["composites"]:
+        return Claim(claim, UNASKED, "no composite in localize.pairs")
+    error, found = local["choice_se"], [local[f"average_precision{k}"] for k in ("", "_whole")]
+    verdict = OPEN if not local["p"] < 0.05 else HELD if found[0] > found[1] else NOT
+    spread = f" (standard error {error:.0%})" if error else ""
+    choice = f"the boxed part's images stand above the other's in {local['choice']:.0%}{spread}"
+    both = f"average precision {found[0]:.2f} with the box, {found[1]:.2f} without"
+    return Claim(claim, verdict, f"{choice}; {both}, p = {local['p']:.2g}")
+
+
+def claims(compared: pd.DataFrame, rises: pd.DataFrame, local: dict, seed: int = 0) -> pd.DataFrame:
+    """Every claim that the study can judge, by row: ``claim``, ``verdict``, ``evidence``.
+
+    ``rises``: of each query, ``rise`` of its own loss and ``others_rise``, as ``unlearn`` leaves
+    them.
+    """
+    rows = [
+        ahead("unlearning beats kernels of gradients", "abu", KERNELS, compared),
+        ahead("unlearning beats similarity", "abu", SIMILARITY, compared),
+        ahead("keys and values suffice: no gain by all weights", "abu", ["abu-whole"], compared),
+        others_keep(rises.rise.to_numpy(float), rises.others_rise.to_numpy(float), seed),
+        parts_are_told(local),
+        ahead("ours: coupling beats kernels of gradients", "coupling", KERNELS, compared),
+        ahead("ours: coupling beats similarity", "coupling", SIMILARITY, compared),
+    ]
+    return pd.DataFrame(rows)

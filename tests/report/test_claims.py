@@ -1,0 +1,62 @@
+"""Verdicts on claims: held, not held, not told apart, from made-up measurements of each."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from abu.report.claims import FORGOTTEN, ahead, claims, others_keep, parts_are_told
+
+COLUMNS = ["kind", "method", "other", "difference", "low", "high", "p", "p_holm", "apart"]
+
+
+def compared(*differences: float | None) -> pd.DataFrame:
+    """Comparisons of "abu" with "m0", "m1", ...; told apart where not within 0.1 of nothing."""
+    rows = [
+        ("all", "abu", f"m{n}", d, d - 0.1, d + 0.1, 0.01, 0.02, abs(d) > 0.1)
+        for n, d in enumerate(differences)
+    ]
+    rows.append(("style", "abu", "m0", -0.9, -1.0, -0.8, 0.001, 0.002, True))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "differences, verdict",
+    [
+        ((0.3, 0.2), "held"),
+        ((0.3, 0.05), "not told apart"),
+        ((0.3, -0.05), "not told apart"),
+        ((0.3, -0.2), "not held"),
+        ((), "not asked"),
+    ],
+)
+def test_a_method_is_ahead_if_told_apart_from_each(differences, verdict: str) -> None:
+    found = ahead("claim", "abu", ["m0", "m1"], compared(*differences))
+    assert found.verdict == verdict
+    assert found.evidence.count(" to m") == len(differences)
+
+
+@pytest.mark.parametrize(
+    "share, verdict", [(0.5, "held"), (1.0, "not told apart"), (2.0, "not held")]
+)
+def test_others_are_left_alone_below_a_share_of_the_own_rise(share: float, verdict: str) -> None:
+    own = np.linspace(0.5, 1.5, 40)
+    others = own * FORGOTTEN * share * np.tile([0.9, 1.1], 20)
+    found = others_keep(own, others)
+    assert found.verdict == verdict and f"by {FORGOTTEN * share:.0%} of" in found.evidence
+    assert others_keep(own[:1], np.array([np.nan])).verdict == "not asked"
+
+
+def test_parts_by_their_p_value() -> None:
+    local = {"composites": 8, "choice": 0.9, "choice_se": 0.05, "p": 0.01}
+    local |= {"average_precision": 0.5, "average_precision_whole": 0.3}
+    assert parts_are_told(local).verdict == "held"
+    assert parts_are_told(local | {"average_precision": 0.2}).verdict == "not held"
+    assert parts_are_told(local | {"p": 0.25}).verdict == "not told apart"
+    assert parts_are_told({"composites": 0}).verdict == "not asked"
+
+
+def test_all_claims_in_one_table() -> None:
+    rises = pd.DataFrame({"rise": [1.0, 1.0], "others_rise": [0.01, 0.02]})
+    found = claims(compared(0.3), rises, {"composites": 0})
+    assert found.columns.tolist() == ["claim", "verdict", "evidence"] and len(found) == 7
+    assert found.verdict[3] == "held" and found.verdict[0] == "not asked"
