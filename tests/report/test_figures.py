@@ -17,7 +17,7 @@ from abu.report.heat import heatmaps, matrix, short
 from abu.report.intervals import intervals, leaderboard
 from abu.report.lines import curves, trends
 from abu.report.pictures import faded, gallery, grid, strips, wrap
-from abu.report.points import against, agreement
+from abu.report.points import against, agreement, worth
 from abu.report.spread import FEW, distributions
 from abu.report.style import COLOURS, DPI, LOOKS, SMALL, WIDTH, look, save
 
@@ -29,6 +29,7 @@ SCORES = pd.DataFrame({"lds": VALUES[:, 0], "low": 0.0, "high": 1.0, "raw": 0.2,
 BOARD = pd.concat([SCORES.assign(method=NAMES, kind=kind) for kind in ("all", *"abcde")])
 OVER_K = pd.concat({k: TABLE.rename_axis("method") for k in (1, 4)}, names=["k"])
 SQUARE = pd.DataFrame(VALUES[:4, :5], index=[0.1, 1, 10, 100], columns=[0, 0.25, 0.5, 1, 2])
+WORTH = SCORES.assign(seconds=10.0 ** np.arange(len(NAMES))).set_axis(NAMES)
 FIGURES: dict[str, Callable] = {
     "gallery": lambda: gallery(PICTURES, [f"a picture of many words {i}" for i in range(12)]),
     "gallery of twelve": lambda: gallery(PICTURES, columns=12),
@@ -61,6 +62,7 @@ FIGURES: dict[str, Callable] = {
     "boxes": lambda: distributions({f"{i}": VALUES[0] for i in range(16)}, "rise", log=True),
     "against": lambda: against([1, 2], [2, 3], ["a", "b"], "measured, s", "predicted, s"),
     "agreement": lambda: agreement([1, 2], [2, 3], "recorded", "again"),
+    "worth": lambda: worth(WORTH, "linear datamodelling score", 0.8),
 }
 
 

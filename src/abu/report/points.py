@@ -1,10 +1,11 @@
-"""Pairs of numbers that should be equal, and the line on which they are."""
+"""Points: pairs of numbers that should be equal, and what a score is worth at its cost."""
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from abu.report.style import BLUE, GREY, INK, SMALL
+from abu.report.style import BLUE, CEILING, CHANCE, GREY, INK, SMALL, WIDTH, look
 
 
 def against(x, y, names: list[str], x_label: str, y_label: str, factor: float = 2.0) -> Figure:
@@ -28,4 +29,22 @@ def agreement(x, y, x_label: str, y_label: str) -> Figure:
     axis.plot(ends, ends, linewidth=1, color=GREY)
     axis.scatter(x, y, s=10, color=BLUE)
     axis.set(xlabel=x_label, ylabel=y_label)
+    return figure
+
+
+def worth(table: pd.DataFrame, y_label: str, ceiling: float | None = None) -> Figure:
+    """What methods are worth, with intervals, against what they cost: rows by method with
+    ``seconds`` a query (logarithmic axis), ``lds``, ``low`` and ``high``."""
+    figure, axis = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
+    for row in table.itertuples():
+        colour, _, marker = look(row.Index)
+        error = [[row.lds - row.low], [row.high - row.lds]]
+        style = {"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1}
+        axis.errorbar(row.seconds, row.lds, error, **style, capsize=0)
+        where = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": SMALL}
+        axis.annotate(row.Index, (row.seconds, row.lds), color=colour, **where)
+    axis.axhline(0, **CHANCE)
+    if ceiling:
+        axis.axhline(ceiling, **CEILING)
+    axis.set(xscale="log", xlabel="seconds a query, once all is cached", ylabel=y_label)
     return figure
