@@ -149,3 +149,15 @@ def test_a_file_of_scores_is_judged_or_refused_by_entry(folder: Path, tmp_path, 
         changed.to_parquet(path)
         with pytest.raises((KeyError, ValueError), match=match):
             read_judged(path, bank)
+    table.to_csv(path.with_suffix(".csv"), index=False)
+    assert np.array_equal(read_judged(path.with_suffix(".csv"), bank)[1], TAU[:6])
+    both = pd.concat([table.assign(method="a"), table.assign(method="b", score=-table.score)])
+    both.to_parquet(path)
+    assert np.array_equal(read_judged(path, bank, "b")[1], -TAU[:6])
+    with pytest.raises(KeyError, match=r"has no method 'c'; it has \['a', 'b'\]"):
+        read_judged(path, bank, "c")
+    table.assign(image_id=table.image_id.astype(str)).to_parquet(path)
+    with pytest.raises(ValueError, match="has image_id '100'; the bank's are like 100"):
+        read_judged(path, bank)
+    with pytest.raises(ValueError, match="scores.xlsx is no .csv or .parquet file"):
+        read_judged(tmp_path / "scores.xlsx", bank)

@@ -148,8 +148,9 @@ def bad_scores(root: Path) -> Said:
     ):
         bad.to_parquet(path)
         yield told(read_judged, path, bank)
-    good.to_csv("scores.csv")
-    yield told(read_judged, Path("scores.csv"), bank)
+    good.assign(image_id=good.image_id.astype(str)).to_parquet(path)
+    yield told(read_judged, path, bank)
+    yield told(read_judged, Path("scores.xlsx"), bank)
 
 
 def not_set_up(root: Path) -> Said:

@@ -17,6 +17,7 @@ NAMES = {  # how README calls methods
     "DAS": "das",
     "captions": "clip-text",
     "latents": "latent",
+    "ridge regression on latents": "latent-ridge",
     "random": "random",
 }
 

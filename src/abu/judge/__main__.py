@@ -1,7 +1,8 @@
 """Judge a file of scores by the bank: ``python -m abu.judge scores.parquet [--bank data/bank]``.
 
-The file has the columns query (name or number in ``queries.csv`` of the bank), image_id and score:
-every image that the model in question was trained on, for every query that is reported.
+The file, parquet or csv, has the columns query (name or number in ``queries.csv`` of the bank),
+image_id and score, and may have method: every image that the model in question was trained on, for
+every query that is reported.
 """
 
 import argparse
@@ -20,23 +21,38 @@ from abu.judge.verdict import seeds_agree, verdict_of
 OURS = ROOT / "results/evaluate/lds.csv"
 
 
-def read_judged(path: Path, bank: Bank) -> tuple[pd.DataFrame, np.ndarray]:
-    """Queries that are reported, and their scores [Q, N] from a file.
+def read_judged(
+    path: Path, bank: Bank, method: str | None = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Queries that are reported, and their scores [Q, N] from a file, of the ``method`` where it
+    has several.
 
-    Raises KeyError for columns that the file lacks, and for queries and images that the bank does
-    not know, ValueError for entries that are missing, doubled or not finite, by name.
+    Raises KeyError for columns and the method that the file lacks, and for queries and images that
+    the bank does not know, ValueError for a file of another kind, ids of another type, and entries
+    that are missing, doubled or not finite, by name.
     """
-    table, queries = pd.read_parquet(path), bank.queries
+    readers, queries = {".csv": pd.read_csv, ".parquet": pd.read_parquet}, bank.queries
+    if path.suffix not in readers:
+        raise ValueError(f"{path} is no {' or '.join(readers)} file")
+    table = readers[path.suffix](path)
     columns = ["query", "image_id", "score"]
     if lacking := [name for name in columns if name not in table]:
         raise KeyError(f"{path} lacks the columns {lacking}; expected {columns}")
-    if "method" in table and (several := table.method.unique().tolist())[1:]:
-        raise ValueError(f"{path} has the methods {several}; expected one: --method NAME")
+    several = table.method.unique().tolist() if "method" in table else []
+    if method is not None:
+        if method not in several:
+            raise KeyError(f"{path} has no method {method!r}; it has {several}")
+        table = table[table.method == method].copy()
+    elif len(several) > 1:
+        raise ValueError(f"{path} has the methods {several}; choose one by --method NAME")
     if pd.api.types.is_numeric_dtype(table["query"]):
         numbers = dict(zip(queries["query"], queries.name))
         table["query"] = table["query"].map(numbers).fillna(table["query"].astype(str))
     if unknown := sorted(set(table["query"]) - set(queries.name)):
         raise KeyError(f"{path} has queries that the bank was not asked: {unknown[:5]}")
+    kind = type(bank.ids[0])
+    if odd := [id for id in table.image_id.unique() if not isinstance(id, kind | np.integer)]:
+        raise ValueError(f"{path} has image_id {odd[0]!r}; the bank's are like {bank.ids[0]!r}")
     if unknown := sorted(set(table.image_id) - set(bank.ids)):
         raise KeyError(f"{path} has images that the model did not train on: {unknown[:5]}")
     named = lambda rows: list(zip(rows["query"], rows.image_id))[:3]
@@ -57,11 +73,12 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser("python -m abu.judge", description=__doc__)
     parser.add_argument("scores", type=Path)
     parser.add_argument("--bank", type=Path, default=ROOT / "data/bank")
+    parser.add_argument("--method", help="whose scores, where the file has several methods")
     told = "sharpen the scores first (abu.judge.sharpen), as those of this study are"
     parser.add_argument("--sharpness", type=float, help=told)
     given = parser.parse_args(words)
     bank = read_bank(given.bank)
-    queries, scores = read_judged(given.scores, bank)
+    queries, scores = read_judged(given.scores, bank, given.method)
     latents = np.load(given.bank / "latents.npy")[queries["query"]]
     verdict = verdict_of(bank, queries.name, latents, tuning=False)
     scores = sharpen(scores, given.sharpness)
