@@ -36,6 +36,20 @@ def test_taps_equal_one_example_at_a_time() -> None:
             torch.testing.assert_close(taps.gradient(name)[b], alone, rtol=1e-9, atol=1e-12)
 
 
+def test_several_passes_share_what_a_convolution_saw_and_one_keeps_nothing() -> None:
+    torch.manual_seed(0)
+    model, x = Everything().double().requires_grad_(False), torch.randn(4, 2, 6, 6).double()
+    found = []
+    for passes in (1, 2):
+        with Taps(model, ["conv.weight"]) as taps:
+            output = model(x)
+            for number in range(passes):
+                taps.backward(output, torch.ones_like(output), retain=number < passes - 1)
+                found.append(taps.gradient("conv.weight"))
+        assert len(taps.patches) == passes - 1
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
 def test_layers_whose_gradients_are_not_known_are_refused() -> None:
     with pytest.raises(TypeError, match="Embedding are not known"):
         Taps(nn.Sequential(nn.Embedding(3, 2)), ["0.weight"])

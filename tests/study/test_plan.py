@@ -82,7 +82,8 @@ def test_cache_counts_rows(study, counted, change, flips):
     assert fisher == work["fisher"]
     assert counted(core.losses_of, all_of, 0, 10) == work["losses"]
     move = {name: torch.zeros(1, *shape) for name, shape in all_of.shapes().items()}
-    walked = counted(core.influence_of, all_of, move, 2, 0, 10)
+    walk = replace(all_of, grid=replace(all_of.grid, spread=False))
+    walked = counted(core.influence_of, walk, move, 2, 0, 10)
     assert work["influence"] == (walked if c["store"] else 0)
     assert stages(study)["influence"][0]["influence"] == (0 if c["store"] else walked)
 

@@ -68,6 +68,7 @@ class Taps:
     def backward(self, outputs: Tensor, cotangents: Tensor | None = None, retain: bool = False):
         """Gradients of ``sum(outputs * cotangents)`` (None: a scalar) at every tapped layer;
         ``retain`` as in autograd."""
+        self.retained = retain
         options = {"retain_graph": retain, "allow_unused": True}
         dy = torch.autograd.grad(outputs, list(self.y.values()), cotangents, **options)
         of = lambda y, d: torch.zeros_like(y) if d is None else full(d)
@@ -94,10 +95,12 @@ class Taps:
         if isinstance(layer, nn.Conv2d):
             if kind == "bias":
                 return dy.sum((2, 3))
-            if layer_name not in self.patches:  # once for all backward passes
+            patches = self.patches.get(layer_name)
+            if patches is None:
                 shape: tuple = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-                self.patches[layer_name] = unfold(x, *shape)  # [B, i * kh * kw, P]
-            patches = self.patches[layer_name]
+                patches = unfold(x, *shape)  # [B, i * kh * kw, P]
+                if self.retained:  # other backward passes follow
+                    self.patches[layer_name] = patches
             return torch.bmm(dy.flatten(2), patches.mT).reshape(len(x), *layer.weight.shape)
         if isinstance(layer, nn.GroupNorm):
             own = dy * group_norm(x, layer.num_groups, eps=layer.eps) if kind == "weight" else dy

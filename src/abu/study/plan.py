@@ -67,7 +67,8 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     q, times = drawn - tuning, len(cache["timesteps"])
     n = images - here * train["heldout"] + custom * exemplars
     met, store = min(cache["captions"], 1 if custom else captions), cache["store"]
-    rows = n * (1 if cache["spread"] else met) * (1 + cache["flips"]) * times  # of a loss table
+    walked = n * met * (1 + cache["flips"]) * times  # gradients are taken of every caption
+    rows = walked // met if cache["spread"] else walked  # of a table of losses
     shapes, fits = list(bench.shared(1).shapes().values()), ["identity", "diagonal", "ekfac"]
     size, fits = sum(map(prod, shapes)), fits.index(cache["curvature"])  # ekfac: eigenvalues too
     curvature = 8 * (fits * size + (fits > 1) * sum(side**2 for shape in shapes for side in shape))
@@ -96,8 +97,8 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     left = 4 * drawn * (latent + text + pixels)
     yield "generate", picture(drawn, steps), left, 2 * left
     draws = 0 if cache["fisher"] else fits * n * cache["fisher_draws"]
-    work = Counter(losses=rows, fisher=draws, influence=rows * (store > 0))
-    stored = 2 * rows * (1 + cache["cotangents"]) * store
+    work = Counter(losses=rows, fisher=draws, influence=walked * (store > 0))
+    stored = 2 * walked * (1 + cache["cotangents"]) * store
     yield "cache", work, curvature + 4 * rows + stored, held + stored * min(1, cache["shard"] / n)
     yield "unlearn", unlearn(bench.of("unlearn"), q, q, 1), q * (4 * rows + 18 * n), held
     c, tune, square = bench.of("compare"), study["tune"], 32 * min(n, bench.like["dimension"]) ** 2
@@ -127,7 +128,7 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     c, r = study["influence"], study["retrain"]
     again = c["probes"] * (len(c["probe_norms"]) + 4) + c["candidates"] * (q if store else 1)
     work = Counter(gradient=q * c["gradient_draws"] * times, losses=again * rows)
-    work["influence"] = 0 if store else rows
+    work["influence"] = 0 if store else walked
     yield "influence", work, 50 * q * n, held + 12 * q * size
     groups = len(r["groups"]) or q
     again = bool(r["methods"]) * r["alone"] + len({*r["seeds"], *r["floors"]})
