@@ -3,6 +3,7 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 from helpers import ROOT
 
@@ -50,6 +51,15 @@ def test_numbers_are_those_of_the_judge() -> None:
         one = judged["lds"][method]
         said = f"{name} {one['mean']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
         assert said.replace("-", "−") in text.replace("-", "−"), said
+
+
+def test_the_figure_of_worth_shows_what_the_judge_says() -> None:
+    judged = pd.read_csv(ROOT / "results/evaluate/lds.csv").query("kind == 'all'")
+    shown = pd.read_csv(ROOT / "benchmarks/worth.csv").set_index("method")
+    assert set(shown.index) == set(judged.method) and (shown.seconds >= 0).all()
+    for column in ("lds", "low", "high"):
+        values = judged.set_index("method")[column].round(4)
+        assert values.to_dict() == pytest.approx(shown[column].to_dict())
 
 
 def test_own_pictures_are_found_as_the_executed_notebook_says() -> None:

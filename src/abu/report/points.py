@@ -32,16 +32,26 @@ def agreement(x, y, x_label: str, y_label: str) -> Figure:
     return figure
 
 
+OFFSETS = {"right": ((5, 2), "left"), "left": ((-5, 2), "right"), "top": ((0, 9), "center")}
+"""Of a name from its point, by its side: points across and up, and which end stands there."""
+
+
 def worth(table: pd.DataFrame, y_label: str, ceiling: float | None = None) -> Figure:
     """What methods are worth, with intervals, against what they cost: rows by method with
     ``seconds`` a query (logarithmic axis), ``lds``, ``low`` and ``high``."""
-    figure, axis = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
-    for row in table.itertuples():
+    figure, axis = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
+    ordered, sides = table.sort_values("lds"), []
+    for nth, row in enumerate(ordered.itertuples()):
+        near = ordered[:nth].seconds.between(row.seconds / 1.5, row.seconds * 1.5)
+        near &= ordered[:nth].lds > row.lds - 0.03  # whose names would overlap
+        taken = {side for side, close in zip(sides, near) if close}
+        sides.append("right" if "right" not in taken else "left" if "left" not in taken else "top")
         colour, _, marker = look(row.Index)
         error = [[row.lds - row.low], [row.high - row.lds]]
         style = {"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1}
         axis.errorbar(row.seconds, row.lds, error, **style, capsize=0)
-        where = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": SMALL}
+        offset, across = OFFSETS[sides[-1]]
+        where = {"xytext": offset, "ha": across, "textcoords": "offset points", "fontsize": SMALL}
         axis.annotate(row.Index, (row.seconds, row.lds), color=colour, **where)
     axis.axhline(0, **CHANCE)
     if ceiling:
