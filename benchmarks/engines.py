@@ -31,7 +31,7 @@ from abu.study.engines import Engine
 from abu.study.system import load_system
 from abu.study.tasks import run_tasks
 
-ROUNDS, TASKS = 5, 8
+ROUNDS, TASKS = 3, 8
 FOUND = importlib.util.find_spec("ray") is not None
 ENGINES = {"process": Engine(), "pool": Engine("pool")} | ({"ray": Engine("ray")} if FOUND else {})
 
@@ -48,7 +48,7 @@ def lists() -> Iterator[tuple[str, Callable, object, dict[str, tuple]]]:
     sizes = {name: system.unet.get_parameter(name).numel() for name in weights}
     denoiser = replace(cached.denoiser, weights=weights)
     shared = Features(denoiser, Sketch(sizes, 8192, 0), cached.grid.timesteps, 0, 6)
-    tasks = {str(k): (read(system.images[4 * k : 4 * k + 4]),) for k in range(TASKS)}
+    tasks = {str(k): (read(system.images[2 * k : 2 * k + 2]),) for k in range(TASKS)}
     yield "gradient features", feature_task, shared, tasks
 
 
