@@ -41,7 +41,7 @@ FEWER = " or the number of tasks at once, by larger common.task_cpus or task_gpu
 )
 def test_it_names_what_makes_it_smaller(code: str, why: str, tmp_path: Path) -> None:
     expected = (
-        rf"results/cache-base.ipynb: {why}.*; make cache.batch_size \(now 128\) or cache.shard "
+        rf"results/cache-base.ipynb: {why}.*; make cache.batch_size \(now 64\) or cache.shard "
         rf"\(now 128\){FEWER} smaller; it had taken \d+\.\d\d GB at its peak; "
         "python -m abu.study.run plan"
     )
