@@ -50,7 +50,9 @@ def as_json(asker: Asker, replies: Sequence[Reply], exact: bool, region) -> str:
 def write_strip(path: Path, asker: Asker, replies: Sequence[Reply]) -> None:
     """A row a picture as PNG: it, then the images with their scores; what lies outside a region
     is faded."""
-    from abu.report.figures import plt, strips  # two seconds that only a strip needs
+    import matplotlib.pyplot as plt  # two seconds that only a strip needs
+
+    from abu.report.pictures import strips
 
     pixels = [reply.question.pixels for reply in replies]
     names = [reply.question.file.name + "\nnothing stands out" * reply.nothing for reply in replies]
