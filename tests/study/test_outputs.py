@@ -9,8 +9,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
 from abu.diffusion.noise import stream
-from abu.study.outputs import COLOURS, lightened, palette, size
-from abu.study.run import normalised
+from abu.study.outputs import COLOURS, lightened, normalised, palette, size
 
 
 def png(side: int, *key) -> bytes:

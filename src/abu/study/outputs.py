@@ -1,4 +1,5 @@
-"""What an executed notebook keeps of its outputs: pictures that a git host can show."""
+"""What an executed notebook keeps: nothing that differs between equal runs, and pictures that a git
+host can show."""
 
 import base64
 import io
@@ -55,3 +56,17 @@ def lightened(notebook: nbformat.NotebookNode, most: int = MOST) -> nbformat.Not
 def stopped(output: nbformat.NotebookNode) -> bool:
     """Whether an output only says that a notebook ended itself early, which is no error."""
     return output.output_type == "error" and output.ename == "SystemExit"
+
+
+def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The executed notebook without what differs between two equal runs, and without the trace of
+    one that ended itself early."""
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index}"
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not stopped(output)]
+    return notebook

@@ -12,7 +12,6 @@ module that knows papermill.
 """
 
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -26,13 +25,14 @@ from papermill.exceptions import PapermillExecutionError
 from ruamel.yaml import YAML
 
 from abu import ROOT
+from abu.study.checkout import settle
 from abu.study.commands import command
 from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
 from abu.study.inputs import check_inputs
 from abu.study.memory import Watch, advice, reason
-from abu.study.outputs import lightened, stopped
-from abu.study.sources import SOURCES, check_watched, link_named, write_sources
+from abu.study.outputs import lightened, normalised
+from abu.study.sources import SOURCES, check_watched, write_sources
 
 ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -171,41 +171,6 @@ def progress_to_terminal():
             thread.join(timeout=5)
             os.close(pipe)
             del os.environ["ABU_PROGRESS"]
-
-
-def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The executed notebook without what differs between two equal runs, and without the trace of
-    one that ended itself early."""
-    for key in ("papermill", "widgets"):
-        notebook.metadata.pop(key, None)
-    for index, cell in enumerate(notebook.cells):
-        cell["id"] = f"cell-{index}"
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not stopped(output)]
-    return notebook
-
-
-def settle(here: Path) -> None:
-    """Make ``here`` a study of its own if ``abu`` was installed from another checkout.
-
-    Modules: the process starts again with those of ``here``. Finished tasks: a queued experiment
-    shares the ``scratch/`` of the study that queued it, which DVC names; folders in it are named by
-    all inputs. What parameters name and git ignores, own data, is linked likewise.
-    """
-    if not (here / "src/abu/study/run.py").exists():
-        return
-    study, scratch = Path(os.environ.get("DVC_ROOT", here)).resolve(), here / "scratch"
-    if study != here and not scratch.exists():
-        (study / "scratch").mkdir(exist_ok=True)
-        scratch.symlink_to(study / "scratch")
-    if study != here:
-        link_named(read(here / "params.yaml"), here, study)
-    modules = str(here / "src")
-    if here != ROOT and os.environ.get("PYTHONPATH") != modules:
-        command = [sys.executable, "-m", "abu.study.run", *sys.argv[1:]]
-        os.execve(sys.executable, command, os.environ | {"PYTHONPATH": modules})
 
 
 def main(stage: str, *pairs: str) -> None:
