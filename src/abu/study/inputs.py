@@ -13,7 +13,7 @@ FILLED = re.compile(r"\$\{([\w.]+)\}")
 def check_inputs(stage: str, system: str, root: Path) -> None:
     """Raise FileNotFoundError for a result of another stage that ``dvc.yaml`` says a stage reads
     and that is not there; it names what makes it. ``system``: "" where a stage asks about
-    none."""
+    none. Of a model that was not customized, nothing is read of ``customize``."""
     file = root / "dvc.yaml"
     stages = read(file)["stages"] if file.exists() else {}
     if stage not in stages:
@@ -22,7 +22,9 @@ def check_inputs(stage: str, system: str, root: Path) -> None:
     values = {"key": system, "item.kind": kind}
     deps = stages[stage].get("do", stages[stage])["deps"]
     named = [FILLED.sub(lambda found: values.get(found[1], ""), dep) for dep in deps]
+    empty = () if kind == "customized" else ("results/customize/",)
     wanted = [dep for dep in named if dep.startswith("results/") and "/sources/" not in dep]
+    wanted = [dep for dep in wanted if not dep.startswith(empty)]
     if missing := [dep for dep in wanted if not (root / dep).exists()]:
         name = f"{stage}@{system}" if "foreach" in stages[stage] else stage
         raise FileNotFoundError(
