@@ -40,8 +40,8 @@ def named(preset: Path) -> dict:
     return names
 
 
-def test_there_are_four() -> None:
-    assert {path.stem for path in PRESETS} == {"abc", "emoji-full", "mscoco", "own"}
+def test_there_are_five() -> None:
+    assert {path.stem for path in PRESETS} == {"abc", "emoji-eight", "emoji-full", "mscoco", "own"}
 
 
 @by_preset
@@ -116,6 +116,8 @@ def test_comments_stay(preset: Path, params: Path) -> None:
     assert after.count("") == lines.count(""), "sections stay apart"
     beside = {
         "abc": "  side: 512 # pixels",
+        "emoji-eight": "  pig: {kind: customized, category: object, class_word: cat, "
+        "train_prompt: <new1> cat, keep: {concept: [pig face]}}",
         "emoji-full": "  k: [4, 8, 2] # images for each query",
         "mscoco": "  flips: true # train on mirror images too",
         "own": "  images: own/images",

@@ -5,6 +5,7 @@ import re
 
 import pandas as pd
 import pytest
+import tables
 from helpers import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -51,6 +52,16 @@ def test_numbers_are_those_of_the_judge() -> None:
         one = judged["lds"][method]
         said = f"{name} {one['mean']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
         assert said.replace("-", "−") in text.replace("-", "−"), said
+
+
+@pytest.mark.parametrize("page", tables.PAGES)
+def test_what_stands_between_marks_is_what_is_recorded(page: str) -> None:
+    text, values = (ROOT / page).read_text(), tables.parts()
+    marks = re.findall(r"<!-- (\w+) -->", text)
+    assert marks and set(marks) <= values.keys()
+    assert tables.filled(text, values) == text, "python scripts/tables.py renews it"
+    (name,) = marks[:1]
+    assert "another" in tables.filled(text, {name: "another"})
 
 
 def test_the_figure_of_worth_shows_what_the_judge_says() -> None:

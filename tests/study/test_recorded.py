@@ -105,14 +105,16 @@ def test_the_store_in_git_holds_recorded_data_alone() -> None:
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
 def test_an_executed_notebook_is_made_for_readers(path) -> None:
-    """Small enough for a git host; short tables, no arrays, warnings, progress or traces."""
+    """Small enough for a git host, and to read; short tables, no arrays, warnings, progress or
+    traces."""
     assert path.stat().st_size <= MOST
     cells = nbformat.read(path, 4).cells
+    assert len(cells) <= 12
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     for output in outputs:
         data = output.get("data", {})
-        assert data.keys() <= {"text/plain", "text/html", "image/png"}, "no widgets"
+        assert data.keys() <= {"text/plain", "text/html", "text/markdown", "image/png"}, "no widgets"
         table = data.get("text/html", "")
         assert table.partition("<tbody>")[2].count("<tr") <= 20 and " rows × " not in table
         text = output.get("text", "") + data.get("text/plain", "") + table
