@@ -1,9 +1,8 @@
 """Scores from a store with standard errors that say how far they would scatter."""
 
-import pytest
 import torch
 
-from abu.ask.scores import from_store, jackknife, left_out, reduced, spread
+from abu.ask.scores import from_store, jackknife, left_out
 from abu.core.influence import means
 from abu.core.store import answer
 from abu.core.unlearn import over_flips
@@ -38,18 +37,3 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     torch.testing.assert_close(means_[0], draws["weight"].mean(0))
     expected = draws["weight"].std(0) / 8**0.5
     torch.testing.assert_close(jackknife(means_[1:]), expected)
-
-
-def test_the_spread_of_noise_is_seen_below_a_slow_change() -> None:
-    noise = 0.3 * normal((4000, 2, 10), "noise").double()
-    trend = torch.linspace(0, 1, 10).double()
-    error = float(noise.mean((-2, -1)).std())
-    found = [float(spread(noise + slope * trend).square().mean().sqrt()) for slope in (0, 1)]
-    assert found == pytest.approx([error, error], rel=0.1) and found[0] <= found[1]
-    assert spread(noise[..., :1]).isnan().all()
-
-
-def test_the_error_is_that_of_the_flip_that_counts() -> None:
-    rises = torch.tensor([[[[1.0, 1.0]], [[5.0, 3.0]]], [[[7.0, 5.0]], [[2.0, 2.0]]]])
-    values, errors = reduced(rises)
-    assert values.tolist() == [4, 6] and errors.tolist() == [1, 1]

@@ -114,7 +114,8 @@ def test_an_executed_notebook_is_made_for_readers(path) -> None:
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     for output in outputs:
         data = output.get("data", {})
-        assert data.keys() <= {"text/plain", "text/html", "text/markdown", "image/png"}, "no widgets"
+        known = {"text/plain", "text/html", "text/markdown", "image/png"}
+        assert data.keys() <= known, "no widgets"
         table = data.get("text/html", "")
         assert table.partition("<tbody>")[2].count("<tr") <= 20 and " rows × " not in table
         text = output.get("text", "") + data.get("text/plain", "") + table

@@ -12,7 +12,7 @@ import torch
 from abu.ask.asked import check_asked
 from abu.ask.guess import best_caption
 from abu.ask.questions import Question, read_question
-from abu.ask.scores import Scores, from_store, left_out, reduced
+from abu.ask.scores import Scores, from_store, left_out
 from abu.ask.standing import Standing
 from abu.core.attribution import move_of, rescore, unit_moves
 from abu.core.fisher import query_gradient
@@ -20,6 +20,7 @@ from abu.core.store import Basis
 from abu.core.unlearn import Newton, norm
 from abu.data.queries import Queries
 from abu.data.readers import Tensors
+from abu.judge.errors import reduced
 from abu.judge.ranking import rank
 from abu.study.caching import Cached
 from abu.study.system import BASE, System, results

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
+from abu.judge.errors import reduced
 from abu.judge.lds import ALL, table_of
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import Verdict
@@ -42,14 +44,13 @@ def judged_of(
 
 def errors_of(rises: np.ndarray, numbers: Sequence[int], ids: Sequence[int]) -> pd.DataFrame:
     """Standard errors of mean rises of the loss, a row a query and a column an image, over
-    timesteps and their noises; ``rises``: [Q, N, captions, flips, T].
+    captions, timesteps and noises (``abu.judge.errors``); ``rises``: [Q, N, flips, captions, T].
 
     What a timestep adds to every image's rise says nothing of one image, so it is taken off first.
     Raises ValueError for a single timestep, which has none.
     """
-    by_step = rises.mean((2, 3), dtype=np.float64)
-    if (steps := by_step.shape[2]) < 2:
+    if rises.shape[-1] < 2:
         raise ValueError("one timestep has no standard error")
-    beside = by_step - by_step.mean(1, keepdims=True)
-    errors = beside.std(2, ddof=1) / np.sqrt(steps)
+    beside = rises - rises.mean((1, 2), keepdims=True, dtype=np.float64)
+    errors = reduced(torch.from_numpy(beside))[1].numpy()
     return pd.DataFrame(errors, index=list(numbers), columns=list(ids))
