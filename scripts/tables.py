@@ -136,6 +136,27 @@ def bank(folder: Path, planned: int) -> str:
     )
 
 
+def regressed(table: pd.DataFrame, ceiling: float | None) -> str:
+    """What retrained models say themselves, and how many would be worth a method."""
+    table, models = table.set_index(["scores", "models"]), table.models.max()
+    alone, method, both = (
+        table.loc[name, models]
+        for name in ("retrained models alone", "coupling", "coupling and they")
+    )
+    far = ""
+    if ceiling:
+        share = lambda row: (row.lds / ceiling) ** 2
+        need = models * (1 / share(alone) - 1) * share(method) / (1 - share(method))
+        far = f"""If it grows as the correlation with a noisy mean does, m / (m + c) of the ceiling
+            squared, some {round(need, -2):,.0f} models would say as much as coupling does: an
+            extrapolation, by its last point."""
+    return wrapped(
+        f"""Scores by ridge regression on {models} retrained halves themselves foretell the other
+        pairs at {scored(alone)} (ranges over splits of the pairs), coupling at {scored(method)},
+        both joined at {scored(both)}. {far}"""
+    )
+
+
 def parts(root: Path = ROOT) -> dict[str, str]:
     """What the marks of the pages enclose, by their name."""
     plan = YAML(typ="safe").load(root / "params.yaml")["retrain"]
@@ -144,11 +165,13 @@ def parts(root: Path = ROOT) -> dict[str, str]:
     linear, compared = (pd.read_csv(folder / f"{name}.csv") for name in ("lds", "comparisons"))
     claims = pd.read_csv(root / "results/report/claims.csv")
     r = metrics.get("seed_correlation")
+    ceiling = max(r, 0) ** 0.5 if r is not None else None
     planned = plan["pairs"][0] - plan["pairs"][0] // TUNING  # the others are for tuning
     return {
         "judged": judged(metrics, linear, planned),
-        "lds": table(linear, max(r, 0) ** 0.5 if r is not None else None),
+        "lds": table(linear, ceiling),
         "comparisons": comparisons(compared),
+        "regressed": regressed(pd.read_csv(root / "benchmarks/regressed.csv"), ceiling),
         "verdict": verdict(metrics, compared, claims),
         "bank": bank(root / plan["bank"], 2 * sum(plan["pairs"]) + len(plan["full_seeds"])),
     }

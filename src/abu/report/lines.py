@@ -40,6 +40,9 @@ def curves(
     axis.set(xlabel=x_label, ylabel=y_label, **scales)
     if x_log:
         axis.xaxis.set_major_formatter("{x:g}")
+        if len(x) < 8:
+            axis.set_xticks(x, minor=False)
+            axis.set_xticks([], minor=True)
     if len(series) > 1 or chance is not None:
         beside(axis, len(series))
     return figure

@@ -1,0 +1,70 @@
+"""How many retrained models is a method worth? ``python benchmarks/regressed.py``, after the study.
+
+Scores by regression on the bank itself (``abu.judge.regressed``), from more and more pairs of
+halves, alone and beside methods' scores, judged by the pairs that were left out; medians and 95 %
+ranges over splits, which share pairs: a range says how much the choice of pairs matters, no more.
+Writes ``benchmarks/regressed.csv`` and ``docs/regressed.png``.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from abu import ROOT
+from abu.data.queries import read_queries
+from abu.data.scores import read_scores
+from abu.diffusion.noise import permutation
+from abu.judge.bank import read_bank
+from abu.judge.lds import lds
+from abu.judge.regressed import regressed
+from abu.judge.sharpen import sharpen
+from abu.judge.verdict import seeds_agree, verdict_of
+from abu.report.lines import curves
+from abu.report.style import save
+from abu.study.system import results
+
+METHODS = ("coupling", "abu", "latent", "clip-text")
+LEFT = 8  # pairs that judge, at the least
+SPLITS = 50
+
+
+def main() -> None:
+    os.chdir(ROOT)
+    queries = read_queries(results("generate") / "queries.csv").query("not tuning")
+    latents = np.load(results("generate") / "latents.npy")[queries["query"]]
+    bank = read_bank(Path(json.loads(Path("results/retrain/bank.json").read_text())["bank"]))
+    verdict = verdict_of(bank, queries.name, latents, tuning=None)
+    chosen = json.loads((results("tune") / "chosen.json").read_text())
+    file, known = results("compare") / "scores.parquet", verdict.known
+    of = lambda name: read_scores(file, queries["query"], bank.ids, name)
+    scores = {m: sharpen(of(m), chosen[m].get("sharpness"))[known] for m in METHODS}
+    halves, differences, rows = verdict.halves, verdict.differences, []
+    for count in [k for k in (1, 2, 4, 8, 16, 32) if k + LEFT <= len(halves)]:
+        for split in range(SPLITS):
+            order = permutation(len(halves), "regressed", count, split)
+            own, rest = order[:count], order[count:]
+            judged = lambda values, rest=rest: lds(values, halves[rest], differences[rest]).mean()
+            given = halves[own], differences[own]
+            rows.append((2 * count, "retrained models alone", judged(regressed(*given))))
+            for name, prior in scores.items():
+                rows.append((2 * count, name, judged(prior)))
+                rows.append((2 * count, f"{name} and they", judged(regressed(*given, prior))))
+    table = pd.DataFrame(rows, columns=["models", "scores", "lds"])
+    by = table.groupby(["scores", "models"]).lds
+    found = by.quantile([0.5, 0.025, 0.975]).unstack().set_axis(["lds", "low", "high"], axis=1)
+    found.round(4).to_csv("benchmarks/regressed.csv")
+    wide = found.lds.unstack("models").T
+    shown = {name: wide[name] for name in ("coupling", "abu", "retrained models alone")}
+    r, _ = seeds_agree(bank, queries.name, latents)
+    if len(r):
+        shown["ceiling"] = np.full(len(wide), max(r.mean(), 0) ** 0.5)
+    figure = curves(wide.index, shown, "retrained models", "linear datamodelling score", x_log=True)
+    save(figure, Path("docs/regressed.png"))
+    print(wide.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
