@@ -170,7 +170,7 @@ def eight(table: pd.DataFrame) -> str:
         p = "" if pd.isna(row.p) else f"{row.p:.2g}"
         whole = f"{row.mAP:.3f} ({row.low:.3f} to {row.high:.3f})"
         rows.append([row.Index, whole, *means, f"{row.recall:.2f}", p])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
 
 
 def parts(root: Path = ROOT) -> dict[str, str]:
