@@ -172,7 +172,7 @@ def test_a_stage_costs_units_times_seconds(study, monkeypatch):
     assert table.loc[("cache", "base")].tolist() == [10 + 3 * 2, 4 + 100, 7, 5]
 
 
-@pytest.mark.parametrize("preset", ["abc", "emoji-eight", "emoji-full", "mscoco"])
+@pytest.mark.parametrize("preset", ["abc", "emoji-full", "mscoco"])
 def test_presets_are_planned_from_configs_alone(preset, tmp_path, monkeypatch):
     shutil.copy("params.yaml", tmp_path)
     apply(ROOT / f"presets/{preset}.yaml", tmp_path / "params.yaml")
