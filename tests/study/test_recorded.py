@@ -3,6 +3,7 @@ for readers."""
 
 import json
 import re
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -101,6 +102,15 @@ def test_the_store_in_git_holds_recorded_data_alone() -> None:
     """``dvc push`` without ``data`` would put caches there, of which one has 170 MB."""
     sizes = {path: path.stat().st_size for path in (ROOT / ".dvc/store").rglob("*")}
     assert max(sizes.values()) < 10e6, max(sizes, key=lambda path: sizes[path])
+    (data,) = read(ROOT / "data.dvc")["outs"]
+    listed = json.loads(stored(data["md5"]).read_text())
+    asked = {stored(data["md5"]), *(stored(entry["md5"]) for entry in listed)}
+    assert {path for path in sizes if path.is_file()} == asked, "and nothing of earlier data"
+
+
+def stored(digest: str) -> Path:
+    """Where the store in git keeps what DVC calls by a digest."""
+    return ROOT / ".dvc/store/files/md5" / digest[:2] / digest[2:]
 
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
