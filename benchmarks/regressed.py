@@ -62,6 +62,7 @@ def main() -> None:
     if len(r):
         shown["ceiling"] = np.full(len(wide), max(r.mean(), 0) ** 0.5)
     figure = curves(wide.index, shown, "retrained models", "linear datamodelling score", x_log=True)
+    figure.axes[0].legend(loc="center right")
     save(figure, Path("docs/regressed.png"))
     print(wide.round(3).to_string())
 
