@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.judge.bank import TUNING
+from abu.report.words import scored, told
 
 PAGES = ("README.md", "docs/results.md", "docs/bank.md")
 NAMES = {  # how README calls methods
@@ -38,10 +39,6 @@ def wrapped(text: str, **options) -> str:
     return textwrap.fill(" ".join(text.split()), **given | options)
 
 
-def scored(row) -> str:
-    return f"{row.lds:.2f} ({row.low:.2f} to {row.high:.2f})"
-
-
 def table(linear: pd.DataFrame, ceiling: float | None) -> str:
     """Every method, the best first, over all queries and by kind."""
     over_all = linear[linear.kind == "all"].sort_values("lds", ascending=False)
@@ -57,18 +54,11 @@ def table(linear: pd.DataFrame, ceiling: float | None) -> str:
     return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
 
 
-def others(compared: pd.DataFrame, name=lambda row: row.other) -> tuple[str, str, str]:
-    """Which of those a method was compared with it is ahead of, behind, not told apart from."""
-    apart, ahead = compared.apart.astype(bool), compared.difference > 0
-    parts = (compared[apart & ahead], compared[apart & ~ahead], compared[~apart])
-    return tuple(", ".join(map(name, part.itertuples())) or "none" for part in parts)
-
-
 def comparisons(compared: pd.DataFrame) -> str:
     """A line for each method that was compared, with the others' difference to it."""
     lines = []
     for (kind, method), part in compared.groupby(["kind", "method"], sort=False):
-        ahead, behind, open_ = others(part, lambda row: f"{row.other} ({-row.difference:+.2f})")
+        ahead, behind, open_ = told(part)
         of = "" if kind == "all" else f" on {kind} queries"
         line = f"- {method}{of}: ahead of {ahead}; behind {behind}; not told apart from {open_}."
         lines.append(wrapped(line, subsequent_indent="  "))
@@ -99,11 +89,11 @@ def verdict(
     scores = ", ".join(f"{NAMES[row.Index]} {scored(row)}" for row in lds.itertuples())
     of = lambda method: compared[(compared.kind == "all") & (compared.method == method)]
     named = lambda row: NAMES.get(row.other, row.other)
-    ahead, _, open_ = others(of("coupling"), named)
-    _, behind, _ = others(of("abu"), named)
+    ahead, _, open_ = told(of("coupling"), named)
+    _, behind, _ = told(of("abu"), named)
     paper = Counter(claims[~claims.claim.str.startswith("ours")].verdict)
     asked = sum(paper.values()) - paper["not asked"]
-    told = "is not told apart" if "ridge" in open_ else "is told apart"
+    apart = "is not told apart" if "ridge" in open_ else "is told apart"
     alone = models[models.scores == "retrained models alone"].sort_values("models").iloc[-1]
     ceiling = ""
     if "seed_correlation" in metrics:
@@ -115,7 +105,7 @@ def verdict(
         of {ahead}; not of {open_}. AbU as published is behind {behind}. Of {asked} claims of the
         paper {paper["held"] or "none"} held on this small model and easy data, {paper["not held"]}
         did not ([the table](results/report.ipynb)); and ridge regression, which asks no model,
-        {told} from coupling: where a concept's pictures look alike, pictures say nearly all. What
+        {apart} from coupling: where a concept's pictures look alike, pictures say nearly all. What
         {alone.models} retrained halves say themselves, by regression, reaches {alone.lds:.2f}.""",
         width=120,
     )

@@ -1,0 +1,29 @@
+"""What a table of comparisons says in words."""
+
+import pandas as pd
+
+from abu.report.words import either, standings, told
+
+COMPARED = pd.DataFrame(
+    [("all", "a", "b", 0.2, True), ("all", "a", "c", -0.1, True), ("all", "a", "d", 0.01, False)],
+    columns=["kind", "method", "other", "difference", "apart"],
+)
+
+
+def test_the_others_stand_where_they_are_told() -> None:
+    assert told(COMPARED) == ("b (-0.20)", "c (+0.10)", "d (-0.01)")
+    assert told(COMPARED[2:], lambda row: row.other) == ("none", "none", "d")
+
+
+def test_a_method_stands_at_its_rank() -> None:
+    scores = {"method": ["c", "d", "b", "a"], "lds": [0.6, 0.49, 0.3, 0.5], "kind": "all"}
+    linear = pd.DataFrame(scores).assign(low=0.1, high=0.9)
+    (row,) = standings(linear, COMPARED).to_dict("records")
+    assert row["rank"] == "2 of 4" and row["LDS"] == "0.50 (0.10 to 0.90)"
+    assert row["worse, told apart"] == "b (-0.20)" and row["better, told apart"] == "c (+0.10)"
+
+
+def test_a_verdict_stands_beside_its_opposite() -> None:
+    yes, no = (either(holds, "Yes.", "No.", "By 3.").data for holds in (True, False))
+    assert yes == "**Yes.** By 3. *(Had it gone the other way: No.)*"
+    assert no == "**No.** By 3. *(Had it gone the other way: Yes.)*"
