@@ -8,8 +8,9 @@ import numpy as np
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
+from abu.data.palette import COLOURS, palette
 from abu.diffusion.noise import stream
-from abu.study.outputs import COLOURS, lightened, normalised, palette, size
+from abu.study.outputs import lightened, normalised, size
 
 
 def png(side: int, *key) -> bytes:

@@ -14,7 +14,7 @@ ABOVE = {  # room -> rooms that it may import
     "baselines": ("data", "diffusion", "core"),
     "judge": ("data", "diffusion", "core"),
     "study": ("data", "diffusion", "core", "baselines", "judge"),
-    "report": ("data", "diffusion", "core", "baselines", "judge", "study"),
+    "report": ("data", "diffusion", "core", "baselines", "judge"),
     # asks a study that has run; a room of its own, so that no stage depends on it
     "ask": ("data", "diffusion", "core", "judge", "study", "report"),
 }
