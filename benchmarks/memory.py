@@ -80,7 +80,7 @@ def params(n: int) -> dict:
     found["cache"] |= {"captions": CAPTIONS, "shard": 5000, "batch_size": 2048}
     found["unlearn"] |= {"steps": 1, "relative_norm": 0.05, "damping": 0.1, "regions": {}}
     found["unlearn"] |= {"batch_size": 2048}
-    found["influence"] |= {"probes": 1, "probe_images": 100, "batch_size": 2048}
+    found["influence"] |= {"probes": 1, "batch_size": 2048}
     found["compare"] |= {"methods": ["random", "pixel", "latent", "d-trak"]}
     found["compare"]["settings"] = {"d-trak": {"ridge": 1.0}}
     features = {"weights": "cross-attn-kv", "dimension": 64, "cotangents": 0, "timesteps": [500]}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abu.judge.left_out import left_out_of
+from abu.judge.left_out import left_out_of, pictures_without
 
 QUERIES = pd.DataFrame({"query": [4, 7, 9], "kind": ["plain", "plain", "style"]})
 MODELS = [  # method, k, draw, seed, group
@@ -52,3 +52,15 @@ def test_another_seed_is_the_floor_and_nothing_asked_is_nothing_found() -> None:
     assert found.floor.to_dict() == pytest.approx({"raw_loss": 4 / 3})
     assert not len(found.table) and not len(found.signal) and not len(found.batching)
     assert list(found.metrics) == ["floor"] and found.table.index.names == ["k", "method"]
+
+
+def test_pictures_are_those_of_a_querys_own_removal_where_there_is_one() -> None:
+    models = pd.DataFrame(MODELS, columns=["method", "k", "draw", "seed", "group"])
+    pictures = np.arange(len(models) * 3).reshape(-1, 3, 1, 1, 1)  # 3 x model + query
+    found = pictures_without(models, QUERIES["query"].tolist(), pictures, seed=0, k=2)
+    assert {name: drawn.ravel().tolist() for name, drawn in found.items()} == {
+        "nothing removed, another seed": [3, 4, 5],
+        "without abu": [15, 19, 17],  # query 7 was removed alone
+        "without pixel": [21, 22, 23],
+    }
+    assert pictures_without(models[:1], QUERIES["query"].tolist(), pictures, 0, 2) == {}

@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp
 from abu.diffusion.noise import stream
 from abu.judge.intervals import holm
 from abu.judge.ranking import average_precision
-from abu.judge.recovery import best, measure, summarize, words
+from abu.judge.recovery import best, measure, summaries, summarize, words
 
 IDS = [30, 10, 20, 40]
 
@@ -75,3 +75,11 @@ def test_intervals_are_over_models_and_their_queries() -> None:
     alone = [ttest_1samp(each.reshape(4, 5).mean(1), 0).pvalue for each in noise]
     assert sorted(table.p.dropna()) == pytest.approx(sorted(holm(np.array(alone))))
     assert summarize(pd.concat([rows, *others]).assign(model="m")).p.isna().all()
+
+
+def test_summaries_are_of_all_of_categories_and_of_models() -> None:
+    rows, _ = measure([ABU, PIXEL], exemplars=[10, 20], k=2)
+    both = [rows.assign(model=model, category="object") for model in "mn"]
+    found = summaries(pd.concat(both, ignore_index=True))
+    assert list(found) == [("all", "all"), ("category", "object"), ("model", "m"), ("model", "n")]
+    pd.testing.assert_frame_equal(found["model", "n"], summarize(both[1]))

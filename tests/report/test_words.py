@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from abu.report.words import either, standings, told
+from abu.report.words import either, foretold, standings, told
 
 COMPARED = pd.DataFrame(
     [("all", "a", "b", 0.2, True), ("all", "a", "c", -0.1, True), ("all", "a", "d", 0.01, False)],
@@ -27,3 +27,13 @@ def test_a_verdict_stands_beside_its_opposite() -> None:
     yes, no = (either(holds, "Yes.", "No.", "By 3.").data for holds in (True, False))
     assert yes == "**Yes.** By 3. *(Had it gone the other way: No.)*"
     assert no == "**No.** By 3. *(Had it gone the other way: Yes.)*"
+
+
+def test_the_best_of_each_kind_is_named() -> None:
+    rows = [("all", "a", 0.5), ("all", "b", 0.4), ("style", "a", 0.1), ("style", "b", 0.2)]
+    linear = pd.DataFrame(rows, columns=["kind", "method", "lds"]).assign(low=0.1, high=0.9)
+    judged = {"queries": 6, "pairs": 9}
+    first, last = foretold(linear, judged).splitlines()
+    assert first == ("Over 6 queries and 9 pairs of halves: a 0.50 (0.10 to 0.90) foretells most.")
+    assert last == "By kind: style: b 0.20 (0.10 to 0.90)."
+    assert "the ceiling is 0.80." in foretold(linear, judged | {"seed_correlation": 0.64})

@@ -38,7 +38,7 @@ SIZES = {  # all that the test changes of presets/mscoco.yaml
     "tune.gradient_draws": 1,
     "tune.every": 1,
     "unlearn.*": {"gradient_draws": 2, "batch_size": 32},
-    "influence.*": {"gradient_draws": 1, "candidates": 0.3, "top": 0.2, "probe_images": 4},
+    "influence.*": {"gradient_draws": 1, "candidates": 0.3, "top": 0.2},
     "influence.batch_size": 32,
     "components.*": {"clip": "data/components/clip", "dino": "external/dino"},
     "compare.batch_size": 32,

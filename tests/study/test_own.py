@@ -26,7 +26,7 @@ SIZES = {  # all that the test changes beside what README says
     "tune.*": {"dimension": 256, "timesteps": [500], "rise": [0.001], "gradient_draws": 1},
     "tune.damping": [0.1],
     "unlearn.gradient_draws": 2,
-    "influence.*": {"gradient_draws": 2, "probe_images": 10},
+    "influence.*": {"gradient_draws": 2},
     "retrain.*": {"timesteps": [300, 700], "pairs": [4]},
 }
 

@@ -68,8 +68,9 @@ def leaderboard_of(
     over_all = table[table.kind == ALL].set_index("method").rename(columns={"lds": "mean"})
     lds = over_all[["mean", "low", "high", "raw"]].to_dict("index")
     metrics = {"queries": len(judged), "pairs": len(verdict.pairs), "lds": lds}
+    ceiling = {kind: float(max(mean, 0) ** 0.5) for kind, mean in means.items()}
     if means:
-        metrics |= {"seed_correlation": float(r.mean()), "seed_pairs": both}
-    ceiling = {kind: max(mean, 0) ** 0.5 for kind, mean in means.items()}
+        agree = {"seed_correlation": float(r.mean()), "seed_pairs": both}
+        metrics |= agree | {"ceiling": ceiling}
     compared = compare(values, *given, comparisons, seed)
     return Leaderboard(verdict, judged, table, compared, ceiling, metrics)

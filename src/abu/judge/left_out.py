@@ -99,6 +99,22 @@ def left_out_of(
     )
 
 
+def pictures_without(
+    models: pd.DataFrame, queries: list, pictures: np.ndarray, seed: int, k: int
+) -> dict[str, np.ndarray]:
+    """By name, what retrainings draw for each query, [Q, 3, H, W]: with nothing removed under
+    another seed, and, under ``seed``, without the ``k`` images of each method: a query's own
+    removal, where it has one, or everybody's. ``pictures``: [models, Q, 3, H, W]."""
+    others = models.index[(models.method == "none") & (models.seed != seed)]
+    drawn = {"nothing removed, another seed": pictures[others[0]]} if len(others) else {}
+    asked = models[(models.k == k) & (models.draw == 0) & (models.seed == seed)]
+    for method, part in asked.groupby("method", sort=False):
+        own = dict(zip(part.group, part.index))
+        rows = [own.get(f"query {query}", part.index[0]) for query in queries]
+        drawn[f"without {method}"] = pictures[rows, range(len(queries))]
+    return drawn
+
+
 def signal_of(table: pd.DataFrame) -> pd.DataFrame:
     """``signal`` of ``LeftOut``, by query; empty for less than two random removals."""
     asked = table[table.method.isin(["right", "random"])]

@@ -69,6 +69,15 @@ def summarize(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return table.sort_values("mAP", ascending=False)
 
 
+def summaries(rows: pd.DataFrame, seed: int = 0) -> dict[tuple[str, str], pd.DataFrame]:
+    """``summarize`` of all rows, and of those of each category and of each model, by (group,
+    name)."""
+    groups = {("all", "all"): rows}
+    for group in ("category", "model"):
+        groups |= {(group, name): part for name, part in rows.groupby(group, sort=False)}
+    return {key: summarize(part, seed) for key, part in groups.items()}
+
+
 def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and scores, [Q, top] each, of the images that stand first for each of the queries in the
     scores of one method."""

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from abu.study.outputs import palette
+from abu.data.palette import palette
 
 DPI, WIDTH, SMALL, MEDIUM = 96, 7.2, 7.0, 8.5
 INK, GREY, FAINT = "#222222", "#767676", "#d0d0d0"
@@ -27,7 +27,7 @@ CEILING = {"color": INK, "linestyle": "--", "linewidth": 1}
 FAMILIES = {  # of methods: a colour each; members differ by dash and marker
     BLUE: ("abu", "abu-linear", "abu-gauss-newton", "abu-gn", "abu-whole"),
     SKY: ("abu-plus", "abu-plus-gn"),
-    VERMILION: ("coupling", "product", "ridge-product"),
+    VERMILION: ("coupling", "product", "ridge-product", "coupling-ridge"),
     GREEN: ("d-trak", "das", "trak", "journey-trak"),
     PURPLE: ("gradient-dot", "gradient-cosine"),
     ORANGE: ("pixel", "latent", "latent-ridge"),

@@ -18,6 +18,19 @@ def scored(row) -> str:
     return f"{row.lds:.2f} ({row.low:.2f} to {row.high:.2f})"
 
 
+def foretold(linear: pd.DataFrame, judged: dict) -> str:
+    """Which method foretells most what becomes of queries, over all and by kind: ``linear`` has
+    kind, method, lds, low, high; ``judged`` the numbers of queries and pairs, and the correlation
+    of two seeds where it is known."""
+    best = {kind: part.loc[part.lds.idxmax()] for kind, part in linear.groupby("kind", sort=False)}
+    says = {kind: f"{row.method} {scored(row)}" for kind, row in best.items()}
+    over = f"Over {judged['queries']} queries and {judged['pairs']} pairs of halves"
+    r = judged.get("seed_correlation")
+    ceiling = "" if r is None else f"; the ceiling is {max(r, 0) ** 0.5:.2f}"
+    kinds = "; ".join(f"{kind}: {said}" for kind, said in says.items() if kind != "all")
+    return f"{over}: {says['all']} foretells most{ceiling}.\nBy kind: {kinds}."
+
+
 def differs(row) -> str:
     """The other of a comparison, and how far it is above the method."""
     return f"{row.other} ({-row.difference:+.2f})"

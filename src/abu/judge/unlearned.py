@@ -1,0 +1,47 @@
+"""What unlearning each query did: to its loss, to other queries', and to its own pictures' rank."""
+
+import numpy as np
+import pandas as pd
+
+from abu.judge.intervals import standard_error
+from abu.judge.ranking import average_precision, chance_recall, recall
+
+
+def each_query(
+    scores: np.ndarray, right: np.ndarray, rises: np.ndarray, known: np.ndarray
+) -> pd.DataFrame:
+    """A row a query: ``rise`` of its loss, ``others_rise``, of the queries that were not unlearned;
+    of the ``right`` images, bool [Q, N], by ``scores`` [Q, N]: average ``precision``, and, of the
+    ``known`` queries, bool [Q], ``own_recall``, their share in the top (own + 1), and its
+    ``chance``. NaN where there is none. ``rises``: [unlearned, measured]."""
+    own, n, rises = right.sum(1), scores.shape[1], np.asarray(rises, float)
+    others = np.where(np.eye(len(rises), dtype=bool), 0.0, rises).sum(1) / max(len(rises) - 1, 1)
+    table = pd.DataFrame({"rise": rises.diagonal(), "others_rise": others})
+    if len(rises) < 2:
+        table["others_rise"] = np.nan
+    for q in np.flatnonzero(own):
+        table.loc[q, "precision"] = average_precision(scores[q], right[q])
+        if known[q]:
+            table.loc[q, "own_recall"] = recall(scores[q], right[q], int(own[q]) + 1)
+            table.loc[q, "chance"] = chance_recall(n, int(own[q]) + 1)
+    return table.reindex(columns=["rise", "others_rise", "own_recall", "chance", "precision"])
+
+
+def over_queries(table: pd.DataFrame, moves: np.ndarray) -> dict[str, float | int | None]:
+    """Means of ``each_query``, with standard errors over queries, and of the relative norms of
+    their ``moves`` [Q]; None where there is none."""
+    mean = lambda name: float(table[name].mean()) if table[name].notna().any() else None
+    error = lambda name: (
+        standard_error(found) if len(found := table[name].dropna().to_numpy()) > 1 else None
+    )
+    return {
+        "relative_norm": float(moves.mean()),
+        "target_rise": mean("rise"),
+        "others_rise": mean("others_rise"),
+        "own_recall": mean("own_recall"),
+        "own_recall_se": error("own_recall"),
+        "random_recall": mean("chance"),
+        "average_precision": mean("precision"),
+        "average_precision_se": error("precision"),
+        "queries": len(table),
+    }

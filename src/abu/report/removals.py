@@ -1,0 +1,37 @@
+"""What removing the images that each method named did: figures and a sentence."""
+
+import pandas as pd
+
+from abu.report.intervals import intervals
+from abu.report.lines import trends
+
+MEASURED = {"loss": "rise of the loss", "mse": "picture: MSE", "clip": "picture: CLIP similarity"}
+
+
+def removals(table: pd.DataFrame, by_kind: pd.DataFrame) -> None:
+    """Figures of means with their standard errors, by (k, method): over K, where there are several,
+    and of the largest K all that is measured, and the loss ``by_kind`` of query, (kind, method)."""
+    if not len(table):
+        return
+    sizes = table.index.unique("k")
+    k, most = sizes.max(), table.loc[sizes.max()]
+    if len(sizes) > 1:
+        trends(table, "loss", "loss_se", MEASURED["loss"])
+    of = lambda name: most[[name, f"{name}_se"]].set_axis(["mean", "error"], axis=1)
+    intervals({label: of(name) for name, label in MEASURED.items()}, "mean", "error", f"K = {k}")
+    kinds = {kind: part.droplevel(0) for kind, part in by_kind.groupby("kind", sort=False)}
+    intervals({"all": most, **kinds}, "loss", "loss_se", f"rise of the loss, K = {k}")
+
+
+def removed(table: pd.DataFrame) -> str:
+    """The same in words: how far a query's loss rises, by method, the most harmful first."""
+    if not len(table):
+        return "No method's images were removed."
+    said = []
+    for k, part in table.groupby(level="k"):
+        worst_first = part.droplevel("k").sort_values("loss", ascending=False)
+        each = [
+            f"{row.Index} {row.loss:.3f} ± {row.loss_se:.3f}" for row in worst_first.itertuples()
+        ]
+        said.append(f"Without the first {k} images a query's loss rises by: {', '.join(each)}.")
+    return "\n".join(said)
