@@ -1,9 +1,17 @@
 """Coupling against loops over explicit Jacobians."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from abu.baselines.coupling import coupling, gauss_newton_matrix
+from abu.baselines.coupling import (
+    ASKED,
+    among_images,
+    coupling,
+    coupling_ridge,
+    gauss_newton_matrix,
+)
 from abu.data.rows import Parts
 from abu.diffusion.noise import normals
 
@@ -44,3 +52,27 @@ def test_coupling_is_the_size_of_what_one_output_does_to_another() -> None:
     found = coupling((draw(jq, "v"), draw(jz, "w")), h, 1.0).item()
     exact = ((jq @ jz.T) / 2).square().sum().item()  # H + 1 mean(diag H) = 2
     assert found == pytest.approx(exact, rel=0.05)
+
+
+def test_of_images_that_are_alike_one_explains_the_others_away() -> None:
+    q, z = rows("q", 2, 2), rows("z", 4, 3)
+    matrix, damping, ridge = gauss_newton_matrix(z), 0.5, 0.2
+    among = among_images(Parts(lambda a, b: z[a:b], 4, 3), matrix, damping)
+    expected = [coupling((z[i : i + 1, :, :ASKED], z), matrix, damping)[0] for i in range(4)]
+    torch.testing.assert_close(among, torch.stack(expected))
+    given = (q, z), matrix, partial(among_images, z, matrix)
+    inverse = torch.linalg.inv(among + ridge * among.diagonal().mean() * torch.eye(4).double())
+    plain = coupling((q, z), matrix, damping)
+    torch.testing.assert_close(coupling_ridge(*given, damping, ridge), plain @ inverse)
+    same = coupling_ridge(*given, damping, 1e9)
+    torch.testing.assert_close(same / same.sum(), plain / plain.sum())
+    twins = z[[0, 0, 1, 2]]  # each of the twins takes a share, as if they were one image
+    alone, both = (
+        coupling_ridge((q, some), matrix, partial(among_images, some, matrix), damping, 1e-3)
+        for some in (z[:3], twins)
+    )
+    assert torch.allclose(both[:, 0], both[:, 1]) and torch.allclose(
+        both[:, :2].sum(1), alone[:, 0], rtol=0.05
+    )
+    with pytest.raises(ValueError, match="ridge is 0"):
+        coupling_ridge(*given, damping, 0)

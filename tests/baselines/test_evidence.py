@@ -64,7 +64,11 @@ def test_gradients_are_those_of_one_task_for_all(evidence: Evidence) -> None:
     rows, of_images = evidence("random rows")
     assert torch.equal(rows, asked["random"]) and torch.equal(whole(of_images), expected["random"])
     assert torch.equal(evidence("loss rows")[0][:, :, 0], asked["loss"])
+    alone = replace(evidence, known={}, spent={}, once={})  # nothing was asked before
+    assert torch.equal(alone("random rows")[0], rows) and alone.once["random rows"] > 0
     matrix = evidence("gauss-newton matrix")
+    images = evidence("couplings of images")
+    assert images(0.5) is images(0.5) and images(0.5).shape == (5, 5)
     flat = expected["random"].flatten(0, 2).double()
     assert torch.allclose(matrix.double(), flat.T @ flat / len(flat), rtol=1e-4, atol=1e-6)
     journey, same = evidence("journey gradients")

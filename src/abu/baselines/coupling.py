@@ -6,11 +6,18 @@ Rows are sketched gradients at T timesteps: of an image ``J_z^T w`` for W random
 Gauss-Newton matrix of the training loss, is sampled by the images' rows.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from abu.baselines.similarity import Pair
 from abu.data.rows import Parts, in_parts
+
+ASKED = 2
+"""Cotangents of an image that is asked as a query."""
+MOST = 1000
+"""Images that are all asked about each other: what that takes grows with their square."""
 
 
 def gauss_newton_matrix(rows: Tensor | Parts) -> Tensor:
@@ -44,3 +51,33 @@ def coupling(pair: Pair, matrix: Tensor, damping: float) -> Tensor:
         squares = squares.reshape(*part.shape[:3], queries, timesteps, draws).mean((2, 5))
         columns.append(squares.double().clamp_min(1e-300).log().mean((1, 3)).exp())
     return torch.cat(columns).T
+
+
+def check_few(images: int) -> None:
+    """Raise ValueError for more images than are all asked about each other."""
+    if images > MOST:
+        found = f"coupling-ridge asks each of {images} images about each other"
+        raise ValueError(f"{found}; expected at most {MOST}: leave it out of compare.methods")
+
+
+def among_images(rows: Tensor | Parts, matrix: Tensor, damping: float) -> Tensor:
+    """``coupling`` of the training images with each other, float64 [N, N]: each is asked as a query
+    by its first ``ASKED`` cotangents. Raises ValueError for more than ``MOST`` images."""
+    check_few(len(rows))
+    asked = torch.cat([part[:, :, :ASKED] for part in in_parts(rows)])
+    return coupling((asked, rows), matrix, damping)
+
+
+def coupling_ridge(
+    pair: Pair, matrix: Tensor, among: Callable[[float], Tensor], damping: float, ridge: float
+) -> Tensor:
+    """``C_qz (C_zz + ridge mean(diag C_zz))^-1`` of couplings C, float64 [Q, N]: of images that
+    couple with each other, one explains the others away.
+
+    ``among``: C_zz by damping (``among_images``). Raises ValueError unless ridge > 0.
+    """
+    if not ridge > 0:
+        raise ValueError(f"ridge is {ridge}; expected a number above 0")
+    images = among(damping)
+    damped = images + ridge * images.diagonal().mean() * torch.eye(len(images), dtype=images.dtype)
+    return torch.linalg.solve(damped.T, coupling(pair, matrix, damping).T).T

@@ -4,12 +4,13 @@ tasks that are kept."""
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from abu.baselines.coupling import gauss_newton_matrix
+from abu.baselines.coupling import among_images, gauss_newton_matrix
 from abu.baselines.features import RANDOM, Features, Sketch, feature_task
 from abu.core.attribution import Attribution, shards
 from abu.data.images import Images
@@ -75,6 +76,7 @@ class Evidence:
                 "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
                 "losses": lambda: self.mean("losses"),
                 "gauss-newton matrix": lambda: gauss_newton_matrix(self.images()(RANDOM)),
+                "couplings of images": self.couplings,
             }
             makers |= {g: lambda g=g: self.gradients(g) for g in GRADIENTS}
             makers |= {r: lambda r=r: self.rows(ROWS[r]) for r in ROWS}
@@ -135,9 +137,9 @@ class Evidence:
     def rows(self, name: str) -> tuple[Tensor, Parts]:
         """Rows [Q, T, V, p] of the queries, and those of the images' random cotangents."""
         queries = self.kept("features of queries", self.shared.queries.images())
-        own = torch.cat(list(queries(name)))
+        own, images = torch.cat(list(queries(name))), self.images()(RANDOM)
         self.note(f"{name} rows")
-        return own if name == RANDOM else own[:, :, None], self.images()(RANDOM)
+        return own if name == RANDOM else own[:, :, None], images
 
     def gradients(self, name: str) -> tuple[Tensor, Parts]:
         """Means over timesteps: [Q, p], and [N, p] in parts."""
@@ -151,6 +153,11 @@ class Evidence:
         """What features took, which one pass makes for all methods."""
         self.each[name] = self.spent["features of queries"]
         self.once[name] = self.spent["features of images"]
+
+    def couplings(self) -> Callable[[float], Tensor]:
+        """Those of the training images with each other, by damping, each computed once."""
+        given = self.images()(RANDOM), self("gauss-newton matrix")
+        return cache(partial(among_images, *given))
 
     def mean(self, name: str) -> Tensor:
         return torch.cat(list(self.images()(name))).mean(1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from abu.baselines.coupling import coupling
+from abu.baselines.coupling import coupling, coupling_ridge
 from abu.baselines.kernels import das, ridge_regression, trak
 from abu.baselines.similarity import chance, cosine, distance, dot
 from abu.data.checks import check_finite
@@ -25,6 +25,11 @@ METHODS: dict[str, tuple[Callable, tuple, tuple]] = {  # function, evidence, opt
     "das": (das, ("mean gradients", "losses"), ("ridge",)),
     "abu-whole": (coupling, ("loss rows", "gauss-newton matrix"), ("damping",)),
     "coupling": (coupling, ("random rows", "gauss-newton matrix"), ("damping",)),
+    "coupling-ridge": (
+        coupling_ridge,
+        ("random rows", "gauss-newton matrix", "couplings of images"),
+        ("damping", "ridge"),
+    ),
 }
 
 
