@@ -151,6 +151,26 @@ def regressed(table: pd.DataFrame, ceiling: float | None) -> str:
     )
 
 
+def ideas(table: pd.DataFrame, confirmed: pd.DataFrame | None) -> str:
+    """Ideas beside the methods, each against the method that it would better; and what later pairs
+    say of the one that became a method."""
+    rows = [["idea", "all (95 %)", "against", "difference (95 %)", "p (Holm)"], ["---"] * 5]
+    for row in table.sort_values("lds", ascending=False).itertuples():
+        between = f"{row.difference:+.2f} ({row.least:+.2f} to {row.most:+.2f})"
+        rows.append([row.idea, scored(row), row.other, between, f"{row.p_holm:.2g}"])
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    if confirmed is None:
+        return lines
+    each = "; ".join(
+        f"{row.other} by {row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f}, "
+        f"p = {row.p_holm:.2g})"
+        for row in confirmed.itertuples()
+    )
+    later = f"""On the {confirmed.pairs.iloc[0]} pairs that were trained after it had been chosen,
+        coupling-ridge stands above {each}."""
+    return f"{lines}\n\n{wrapped(later)}"
+
+
 def eight(table: pd.DataFrame) -> str:
     """Eight customized models: how well each method finds their exemplars."""
     by = {name: part.set_index("method") for name, part in table.groupby("name")}
@@ -171,6 +191,7 @@ def parts(root: Path = ROOT) -> dict[str, str]:
     linear, compared = (pd.read_csv(folder / f"{name}.csv") for name in ("lds", "comparisons"))
     claims = pd.read_csv(root / "results/report/claims.csv")
     retrained = pd.read_csv(root / "benchmarks/regressed.csv")
+    later = root / "benchmarks/confirmed.csv"
     r = metrics.get("seed_correlation")
     ceiling = max(r, 0) ** 0.5 if r is not None else None
     planned = plan["pairs"][0] - plan["pairs"][0] // TUNING  # the others are for tuning
@@ -178,6 +199,10 @@ def parts(root: Path = ROOT) -> dict[str, str]:
         "judged": judged(metrics, linear, planned),
         "lds": table(linear, ceiling),
         "comparisons": comparisons(compared),
+        "ideas": ideas(
+            pd.read_csv(root / "benchmarks/ideas.csv"),
+            pd.read_csv(later) if later.is_file() else None,
+        ),
         "eight": eight(pd.read_csv(root / "results/eight/summary.csv")),
         "regressed": regressed(retrained, ceiling),
         "verdict": verdict(metrics, compared, claims, retrained),

@@ -67,7 +67,11 @@ def test_what_stands_between_marks_is_what_is_recorded(page: str) -> None:
 def test_the_figure_of_worth_shows_what_the_judge_says() -> None:
     judged = pd.read_csv(ROOT / "results/evaluate/lds.csv").query("kind == 'all'")
     shown = pd.read_csv(ROOT / "benchmarks/worth.csv").set_index("method")
-    assert set(shown.index) == set(judged.method) and (shown.seconds >= 0).all()
+    assert (shown.seconds >= 0).all()
+    fewer = shown.index.str.endswith("timesteps")
+    assert (shown[fewer].seconds < shown.seconds["abu"]).all() and fewer.sum() == 2
+    shown = shown[~fewer]
+    assert set(shown.index) == set(judged.method)
     for column in ("lds", "low", "high"):
         values = judged.set_index("method")[column].round(4)
         assert values.to_dict() == pytest.approx(shown[column].to_dict())

@@ -67,9 +67,9 @@ sns.set_theme(
 
 
 def look(method: str) -> tuple:
-    """Colour, dash and marker of a method, the same in every figure; of one that has no place
-    here, by its name alone."""
-    return LOOKS.get(method) or FREE[zlib.crc32(method.encode()) % len(FREE)]
+    """Colour, dash and marker of a method, the same in every figure, however it is run (what
+    follows a comma); of one that has no place here, by its name alone."""
+    return LOOKS.get(method.partition(",")[0]) or FREE[zlib.crc32(method.encode()) % len(FREE)]
 
 
 def save(figure: Figure, path: Path) -> None:
