@@ -44,7 +44,8 @@ from abu.diffusion.unet import load_unet, select_weights, speed_up
 from abu.judge.lds import correlations
 from abu.judge.ranking import rank
 from abu.study.caching import load_cached, read_cache
-from abu.study.system import load_queries, load_system, results
+from abu.study.folders import results
+from abu.study.system import load_queries, load_system
 
 PAPER = {
     "sample_size": 16,

@@ -53,7 +53,8 @@ from abu.judge.sharpen import product, sharpen
 from abu.judge.verdict import verdict_of
 from abu.study.caching import load_cached, read_cache
 from abu.study.engines import Engine
-from abu.study.system import load_queries, load_system, results, sampler_of
+from abu.study.folders import results
+from abu.study.system import load_queries, load_system, sampler_of
 from abu.study.tasks import run_tasks, stacked
 
 SPEED = {"precision": "float32", "compile": False, "channels_last": False}
@@ -139,22 +140,19 @@ def per_timestep(side: Side, ridge: float) -> np.ndarray:
 def explained(side: Side, ridge: float) -> np.ndarray:
     """As coupling-ridge, of the loss gradients that abu-whole asks with."""
     rows, matrix = side.evidence.images(), side.evidence("gauss-newton matrix")
-    damping = side.chosen["abu-whole"]["damping"]
 
-    def among(damping: float) -> Tensor:
-        parts = (
-            coupling((part[:, :, None], rows("random")), matrix, damping) for part in rows("loss")
-        )
-        return torch.cat(list(parts))
+    def couplings(damping: float) -> tuple[Tensor, Tensor]:
+        of = lambda asked: coupling((asked, rows("random")), matrix, damping)
+        images = torch.cat([of(part[:, :, None]) for part in rows("loss")])
+        return of(side.evidence("loss rows")[0]), images
 
-    pair = side.evidence("loss rows")
-    return coupling_ridge(pair, matrix, among, damping, ridge).numpy()
+    return coupling_ridge(couplings, side.chosen["abu-whole"]["damping"], ridge).numpy()
 
 
 def less_hubs(side: Side, share: float) -> np.ndarray:
     """What an image is to the query, less a share of what it is to every training image."""
-    images = side.evidence("couplings of images")(side.chosen["coupling"]["damping"])
-    return np.log(side.method("coupling")) - share * images.log().mean(0).numpy()
+    queries, images = side.evidence("couplings")(side.chosen["coupling"]["damping"])
+    return (queries.log() - share * images.log().mean(0)).numpy()
 
 
 def ekfac_influence(side: Side, damping: float) -> np.ndarray:

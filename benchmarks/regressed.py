@@ -24,7 +24,7 @@ from abu.judge.sharpen import sharpen
 from abu.judge.verdict import seeds_agree, verdict_of
 from abu.report.lines import curves
 from abu.report.style import save
-from abu.study.system import results
+from abu.study.folders import results
 
 METHODS = ("coupling", "abu", "latent", "clip-text")
 LEFT = 8  # pairs that judge, at the least

@@ -35,7 +35,8 @@ from abu.diffusion.grid import Grid
 from abu.diffusion.sample import sample
 from abu.diffusion.unet import select_weights
 from abu.judge.ranking import average_precision
-from abu.study.system import load_system, results
+from abu.study.folders import results
+from abu.study.system import load_system
 from abu.study.tasks import run_tasks
 
 HANDS = [

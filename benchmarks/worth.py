@@ -26,7 +26,7 @@ from abu.report.points import worth
 from abu.report.style import save
 from abu.study.banks import processor
 from abu.study.costs import COLUMNS, PATH, read
-from abu.study.system import results
+from abu.study.folders import results
 
 LEAST = 1e-3  # seconds; what takes less is drawn there
 EVERY = (2, 5)  # of AbU's timesteps

@@ -1,7 +1,5 @@
 """Coupling against loops over explicit Jacobians."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -54,25 +52,32 @@ def test_coupling_is_the_size_of_what_one_output_does_to_another() -> None:
     assert found == pytest.approx(exact, rel=0.05)
 
 
+def couplings(q: torch.Tensor, z: torch.Tensor, matrix: torch.Tensor):
+    return lambda damping: (coupling((q, z), matrix, damping), among_images(z, matrix, damping))
+
+
 def test_of_images_that_are_alike_one_explains_the_others_away() -> None:
-    q, z = rows("q", 2, 2), rows("z", 4, 3)
-    matrix, damping, ridge = gauss_newton_matrix(z), 0.5, 0.2
+    q, z, damping, ridge = rows("q", 2, 2), rows("z", 4, 3), 0.5, 0.2
+    matrix = gauss_newton_matrix(z)
     among = among_images(Parts(lambda a, b: z[a:b], 4, 3), matrix, damping)
     expected = [coupling((z[i : i + 1, :, :ASKED], z), matrix, damping)[0] for i in range(4)]
     torch.testing.assert_close(among, torch.stack(expected))
-    given = (q, z), matrix, partial(among_images, z, matrix)
+    both = couplings(q, z, matrix)
     inverse = torch.linalg.inv(among + ridge * among.diagonal().mean() * torch.eye(4).double())
     plain = coupling((q, z), matrix, damping)
-    torch.testing.assert_close(coupling_ridge(*given, damping, ridge), plain @ inverse)
-    same = coupling_ridge(*given, damping, 1e9)
+    torch.testing.assert_close(coupling_ridge(both, damping, ridge), plain @ inverse)
+    same = coupling_ridge(both, damping, 1e9)
     torch.testing.assert_close(same / same.sum(), plain / plain.sum())
-    twins = z[[0, 0, 1, 2]]  # each of the twins takes a share, as if they were one image
-    alone, both = (
-        coupling_ridge((q, some), matrix, partial(among_images, some, matrix), damping, 1e-3)
-        for some in (z[:3], twins)
+    alone, twins = (  # each of the twins takes a share, as if they were one image
+        coupling_ridge(couplings(q, some, matrix), damping, 1e-3)
+        for some in (z[:3], z[[0, 0, 1, 2]])
     )
-    assert torch.allclose(both[:, 0], both[:, 1]) and torch.allclose(
-        both[:, :2].sum(1), alone[:, 0], rtol=0.05
-    )
+    assert torch.allclose(twins[:, 0], twins[:, 1])
+    assert torch.allclose(twins[:, :2].sum(1), alone[:, 0], rtol=0.05)
     with pytest.raises(ValueError, match="ridge is 0"):
-        coupling_ridge(*given, damping, 0)
+        coupling_ridge(both, damping, 0)
+
+
+def test_more_images_than_can_be_asked_about_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="coupling-ridge asks each of 1001 images"):
+        among_images(torch.zeros(1001, 1, 1, 1), torch.eye(1), 0.1)

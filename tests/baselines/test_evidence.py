@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import IDS, ROOT, TIMESTEPS
 
+from abu.baselines.coupling import coupling
 from abu.baselines.evidence import Evidence, Seen
 from abu.baselines.features import Features, Sketch, feature_task
 from abu.core.attribution import Attribution
@@ -67,8 +68,10 @@ def test_gradients_are_those_of_one_task_for_all(evidence: Evidence) -> None:
     alone = replace(evidence, known={}, spent={}, once={})  # nothing was asked before
     assert torch.equal(alone("random rows")[0], rows) and alone.once["random rows"] > 0
     matrix = evidence("gauss-newton matrix")
-    images = evidence("couplings of images")
-    assert images(0.5) is images(0.5) and images(0.5).shape == (5, 5)
+    each, among = evidence("couplings")(0.5)
+    assert evidence("couplings")(0.5)[0] is each
+    assert torch.equal(each, coupling((rows, of_images), matrix, 0.5)) and among.shape == (5, 5)
+    assert evidence.once["couplings"] == evidence.once["random rows"]
     flat = expected["random"].flatten(0, 2).double()
     assert torch.allclose(matrix.double(), flat.T @ flat / len(flat), rtol=1e-4, atol=1e-6)
     journey, same = evidence("journey gradients")

@@ -19,7 +19,8 @@ from abu.data.published import model_name
 from abu.diffusion.components import load_components
 from abu.diffusion.deltas import WEIGHTS, load_customized
 from abu.study.caching import load_cached
-from abu.study.system import load_queries, load_system, results
+from abu.study.folders import results
+from abu.study.system import load_queries, load_system
 
 pytestmark = pytest.mark.slow
 ART, FISH = map(model_name, (f"models/{name}" for name in PROMPTS))

@@ -12,8 +12,9 @@ from studies import read
 from abu.core.attribution import losses_of, rescore
 from abu.diffusion.unet import load_unet
 from abu.study.caching import every_timestep, load_cached, newton_chosen, plan_cache, read_cache
+from abu.study.folders import results
 from abu.study.run import parameters
-from abu.study.system import load_queries, load_system, results, sampler_of
+from abu.study.system import load_queries, load_system, sampler_of
 
 SPEED = {"precision": "float32"}
 SYSTEMS = ("base", "panda")

@@ -23,7 +23,8 @@ from abu.data.readers import Tensors
 from abu.judge.errors import reduced
 from abu.judge.ranking import rank
 from abu.study.caching import Cached
-from abu.study.system import BASE, System, results
+from abu.study.folders import BASE, results
+from abu.study.system import System
 
 CANDIDATES = 30
 """Images that ``exact`` scores by the finite step, at least; thrice as many as are shown."""

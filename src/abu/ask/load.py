@@ -21,7 +21,8 @@ from abu.core.unlearn import Newton
 from abu.data.queries import Queries
 from abu.diffusion.device import use_device
 from abu.study.caching import SIZES, Cached, load_cached, newton_chosen, read_cache
-from abu.study.system import BASE, System, load_queries, load_system, results
+from abu.study.folders import BASE, results
+from abu.study.system import System, load_queries, load_system
 
 STEP = ("curvature", "damping", "steps", "alpha", "n", "relative_norm", "rise")
 

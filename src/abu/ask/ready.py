@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from abu.study.system import BASE, results
+from abu.study.folders import BASE, results
 
 NEEDS = (  # what each stage leaves last of what is read here
     ("components", "results/components/components.json"),

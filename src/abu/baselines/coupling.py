@@ -63,21 +63,22 @@ def check_few(images: int) -> None:
 def among_images(rows: Tensor | Parts, matrix: Tensor, damping: float) -> Tensor:
     """``coupling`` of the training images with each other, float64 [N, N]: each is asked as a query
     by its first ``ASKED`` cotangents. Raises ValueError for more than ``MOST`` images."""
-    check_few(len(rows))
+    check_few(rows.n if isinstance(rows, Parts) else len(rows))
     asked = torch.cat([part[:, :, :ASKED] for part in in_parts(rows)])
     return coupling((asked, rows), matrix, damping)
 
 
 def coupling_ridge(
-    pair: Pair, matrix: Tensor, among: Callable[[float], Tensor], damping: float, ridge: float
+    couplings: Callable[[float], tuple[Tensor, Tensor]], damping: float, ridge: float
 ) -> Tensor:
     """``C_qz (C_zz + ridge mean(diag C_zz))^-1`` of couplings C, float64 [Q, N]: of images that
     couple with each other, one explains the others away.
 
-    ``among``: C_zz by damping (``among_images``). Raises ValueError unless ridge > 0.
+    ``couplings``: C_qz (``coupling``) and C_zz (``among_images``) by damping. Raises ValueError
+    unless ridge > 0.
     """
     if not ridge > 0:
         raise ValueError(f"ridge is {ridge}; expected a number above 0")
-    images = among(damping)
+    queries, images = couplings(damping)
     damped = images + ridge * images.diagonal().mean() * torch.eye(len(images), dtype=images.dtype)
-    return torch.linalg.solve(damped.T, coupling(pair, matrix, damping).T).T
+    return torch.linalg.solve(damped.T, queries.T).T

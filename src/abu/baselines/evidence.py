@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abu.baselines.coupling import among_images, gauss_newton_matrix
+from abu.baselines.coupling import among_images, coupling, gauss_newton_matrix
 from abu.baselines.features import RANDOM, Features, Sketch, feature_task
 from abu.core.attribution import Attribution, shards
 from abu.data.images import Images
@@ -76,7 +76,7 @@ class Evidence:
                 "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
                 "losses": lambda: self.mean("losses"),
                 "gauss-newton matrix": lambda: gauss_newton_matrix(self.images()(RANDOM)),
-                "couplings of images": self.couplings,
+                "couplings": self.couplings,
             }
             makers |= {g: lambda g=g: self.gradients(g) for g in GRADIENTS}
             makers |= {r: lambda r=r: self.rows(ROWS[r]) for r in ROWS}
@@ -154,10 +154,13 @@ class Evidence:
         self.each[name] = self.spent["features of queries"]
         self.once[name] = self.spent["features of images"]
 
-    def couplings(self) -> Callable[[float], Tensor]:
-        """Those of the training images with each other, by damping, each computed once."""
-        given = self.images()(RANDOM), self("gauss-newton matrix")
-        return cache(partial(among_images, *given))
+    def couplings(self) -> Callable[[float], tuple[Tensor, Tensor]]:
+        """Those of queries with images, and of images among each other, by damping, each computed
+        once."""
+        pair, matrix = self(f"{RANDOM} rows"), self("gauss-newton matrix")
+        each, among = (partial(coupling, pair, matrix), partial(among_images, pair[1], matrix))
+        self.note("couplings")
+        return cache(lambda damping: (each(damping), among(damping)))
 
     def mean(self, name: str) -> Tensor:
         return torch.cat(list(self.images()(name))).mean(1)

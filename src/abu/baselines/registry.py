@@ -25,11 +25,7 @@ METHODS: dict[str, tuple[Callable, tuple, tuple]] = {  # function, evidence, opt
     "das": (das, ("mean gradients", "losses"), ("ridge",)),
     "abu-whole": (coupling, ("loss rows", "gauss-newton matrix"), ("damping",)),
     "coupling": (coupling, ("random rows", "gauss-newton matrix"), ("damping",)),
-    "coupling-ridge": (
-        coupling_ridge,
-        ("random rows", "gauss-newton matrix", "couplings of images"),
-        ("damping", "ridge"),
-    ),
+    "coupling-ridge": (coupling_ridge, ("couplings",), ("damping", "ridge")),
 }
 
 

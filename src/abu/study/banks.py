@@ -29,8 +29,9 @@ from abu.judge.bank import Bank, Model, digest, plan_bank, write_model
 from abu.judge.retrain import Questions, Retraining, answer, pictures_asked, retrain
 from abu.study.commands import command
 from abu.study.engines import Engine
+from abu.study.folders import results
 from abu.study.keys import key
-from abu.study.system import load_queries, results, sampler_of
+from abu.study.system import load_queries, sampler_of
 from abu.study.tasks import Result, run_tasks
 
 SIDE = 32  # pixels of a recorded picture

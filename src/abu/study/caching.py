@@ -17,7 +17,8 @@ from abu.data.readers import read_array, read_tensors
 from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.unet import select_weights
-from abu.study.system import BASE, System, results
+from abu.study.folders import BASE, results
+from abu.study.system import System
 
 SIZES = ("alpha", "relative_norm", "rise")  # of a step: one of them
 

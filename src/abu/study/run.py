@@ -12,6 +12,7 @@ module that knows papermill.
 """
 
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -32,6 +33,7 @@ from abu.study.declared import check, check_study, check_value, declarations
 from abu.study.inputs import check_inputs
 from abu.study.memory import Watch, advice, reason
 from abu.study.outputs import lightened, normalised
+from abu.study.remaining import where
 from abu.study.sources import SOURCES, check_watched, write_sources
 
 ENVIRONMENT = {  # read by the kernel at start-up
@@ -107,6 +109,8 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
         leave(out)
         title = nbformat.v4.new_markdown_cell(f"# {stage}, {system}\n\n{NOTHING}")
         return nbformat.write(normalised(nbformat.v4.new_notebook(cells=[title])), target)
+    if place := where(stage, system, root):
+        print(place, file=sys.stderr)
     begin, watch = time.perf_counter(), Watch()
     try:
         with progress_to_terminal(), watch:

@@ -22,14 +22,7 @@ from abu.diffusion.components import Components, load_components
 from abu.diffusion.customize import add_tokens
 from abu.diffusion.deltas import load_customized, merge
 from abu.diffusion.unet import load_unet
-
-BASE = "base"
-"""Name of the trained model among the systems of ``params.yaml``."""
-
-
-def results(stage: str, system: str = BASE) -> Path:
-    """Folder of what a stage leaves of a system."""
-    return Path("results", stage, system)
+from abu.study.folders import BASE, results
 
 
 @dataclass(frozen=True)

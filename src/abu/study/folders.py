@@ -1,0 +1,11 @@
+"""Where stages leave what they made; what asks for no more than that loads no model."""
+
+from pathlib import Path
+
+BASE = "base"
+"""Name of the trained model among the systems of ``params.yaml``."""
+
+
+def results(stage: str, system: str = BASE) -> Path:
+    """Folder of what a stage leaves of a system."""
+    return Path("results", stage, system)
