@@ -66,6 +66,7 @@ PARENTS = {  # the method that an idea would better
     "abu-whole, explained away": "abu-whole",
     "learned mix": "ridge-product",
     "EK-FAC influence": "abu-plus-gn",
+    "SOURCE's filter": "abu-plus-gn",
     "mirrored": "abu",
     "BM25": "clip-text",
 }
@@ -75,6 +76,7 @@ OPTIONS = {
     "abu-whole, explained away": (0.1, 1.0, 10.0),  # ridge
     "learned mix": (None,),
     "EK-FAC influence": (0.1, 1.0, 10.0, 100.0),  # damping, of a layer's mean eigenvalue
+    "SOURCE's filter": (0.1, 1.0, 10.0, 100.0),
     "mirrored": (None,),
     "BM25": (None,),
 }
@@ -155,14 +157,32 @@ def less_hubs(side: Side, share: float) -> np.ndarray:
     return (queries.log() - share * images.log().mean(0)).numpy()
 
 
-def ekfac_influence(side: Side, damping: float) -> np.ndarray:
-    """First order along the natural gradient: influence functions in the EK-FAC basis."""
+def first_order(side: Side, move: Callable) -> np.ndarray:
+    """Influence functions from the store, of what ``move`` makes of the queries' gradients: it is
+    given the leading coordinates' basis."""
     shared, cache = side.cached.attribution, side.cached.manifest
     basis = leading(shared.curvature, shared.denoiser.weights, cache["store"])
-    units = unit_moves(shared, side.gradients, "ekfac", damping)
     stored = read_cache(results("cache"), cache, "c", "store")
-    dims = side.queries[1].latents[0].numel()
-    return Quick(*means(answer(stored, basis.of(units), dims))[0]).rise(1.0, [1])
+    answered = answer(stored, move(shared, basis), side.queries[1].latents[0].numel())
+    return Quick(*means(answered)[0]).rise(1.0, [1])
+
+
+def ekfac_influence(side: Side, damping: float) -> np.ndarray:
+    """Along the natural gradient, in the EK-FAC basis."""
+    units = lambda shared: unit_moves(shared, side.gradients, "ekfac", damping)
+    return first_order(side, lambda shared, basis: basis.of(units(shared)))
+
+
+def source(side: Side, steps: float) -> np.ndarray:
+    """SOURCE's filter ``(1 - exp(-eta K lambda)) / lambda`` in place of the inverse: as far as a
+    training run of finite length moves; ``steps``: eta K times the mean eigenvalue."""
+
+    def move(shared, basis) -> Tensor:
+        values = basis.scale.double().square()
+        kept = -torch.expm1(-steps * values / values.mean()) / values
+        return (basis.of(side.gradients).double() * kept).float()
+
+    return first_order(side, move)
 
 
 def mirrored(side: Side, option: None) -> np.ndarray:
@@ -229,6 +249,7 @@ def main() -> None:
         "abu-whole, explained away": explained,
         "learned mix": lambda side, option: mixed(side, weights),
         "EK-FAC influence": ekfac_influence,
+        "SOURCE's filter": source,
         "mirrored": mirrored,
         "BM25": bm25,
     }
