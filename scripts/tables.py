@@ -14,11 +14,12 @@ from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.judge.bank import TUNING
+from abu.report.claims import OURS
 from abu.report.words import scored, told
 
 PAGES = ("README.md", "docs/results.md", "docs/bank.md")
 NAMES = {  # how README calls methods
-    "product": "their product",
+    "coupling-ridge": "coupling-ridge",
     "coupling": "coupling",
     "abu-whole": "AbU on all weights",
     "d-trak": "D-TRAK",
@@ -89,7 +90,7 @@ def verdict(
     scores = ", ".join(f"{NAMES[row.Index]} {scored(row)}" for row in lds.itertuples())
     of = lambda method: compared[(compared.kind == "all") & (compared.method == method)]
     named = lambda row: NAMES.get(row.other, row.other)
-    ahead, _, open_ = told(of("coupling"), named)
+    ahead, _, open_ = told(of(OURS), named)
     _, behind, _ = told(of("abu"), named)
     paper = Counter(claims[~claims.claim.str.startswith("ours")].verdict)
     asked = sum(paper.values()) - paper["not asked"]
@@ -101,11 +102,11 @@ def verdict(
         ceiling = f"Perfect scores would reach about {best:.2f}."
     return wrapped(
         f"""Over {metrics["queries"]} queries and {metrics["pairs"]} pairs of halves that chose
-        nothing: {scores}. {ceiling} Told apart (named comparisons, Holm): coupling (ours) is ahead
+        nothing: {scores}. {ceiling} Told apart (named comparisons, Holm): {OURS} (ours) is ahead
         of {ahead}; not of {open_}. AbU as published is behind {behind}. Of {asked} claims of the
         paper {paper["held"] or "none"} held on this small model and easy data, {paper["not held"]}
         did not ([the table](results/report.ipynb)); and ridge regression, which asks no model,
-        {apart} from coupling: where a concept's pictures look alike, pictures say nearly all. What
+        {apart} from it: where a concept's pictures look alike, pictures say nearly all. What
         {alone.models} retrained halves say themselves, by regression, reaches {alone.lds:.2f}.""",
         width=120,
     )

@@ -10,6 +10,7 @@ from abu.judge.intervals import clustered
 
 HELD, NOT, OPEN, UNASKED = "held", "not held", "not told apart", "not asked"
 KERNELS = ("trak", "d-trak", "das")
+OURS = "coupling-ridge"
 SIMILARITY = ("latent", "latent-ridge", "pixel", "clip-image", "clip-text")
 FORGOTTEN = 0.1  # of the query's own rise: from where on another query counts as forgotten too
 
@@ -83,7 +84,7 @@ def claims(compared: pd.DataFrame, rises: pd.DataFrame, local: dict, seed: int =
         ahead("keys and values suffice: no gain by all weights", "abu", ["abu-whole"], compared),
         others_keep(rises.rise.to_numpy(float), rises.others_rise.to_numpy(float), seed),
         parts_are_told(local),
-        ahead("ours: coupling beats kernels of gradients", "coupling", KERNELS, compared),
-        ahead("ours: coupling beats similarity", "coupling", SIMILARITY, compared),
+        ahead("ours: coupling-ridge beats kernels of gradients", OURS, KERNELS, compared),
+        ahead("ours: coupling-ridge beats similarity", OURS, SIMILARITY, compared),
     ]
     return pd.DataFrame(rows)
