@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abu.report.claims import FORGOTTEN, ahead, claims, others_keep, parts_are_told
+from abu.report.claims import FORGOTTEN, ablated, ahead, claims, others_keep, parts_are_told
 
 COLUMNS = ["kind", "method", "other", "difference", "low", "high", "p", "p_holm", "apart"]
 
@@ -60,3 +60,21 @@ def test_all_claims_in_one_table() -> None:
     found = claims(compared(0.3), rises, {"composites": 0})
     assert found.columns.tolist() == ["claim", "verdict", "evidence"] and len(found) == 7
     assert found.verdict[3] == "held" and found.verdict[0] == "not asked"
+
+
+def test_ablations_hold_a_claim_where_its_choice_is_told_apart_as_claimed() -> None:
+    rows = {
+        ("curvature", "identity"): (-0.2, True),
+        ("weights", "all"): (0.1, True),
+        ("curvature", "ekfac"): (0.02, False),
+    }
+    found = pd.DataFrame(rows, index=["difference", "apart"]).T
+    found = found.assign(least=-0.3, most=0.3, p_holm=0.01)
+    judged = ablated(found).set_index("claim")
+    assert judged.verdict.to_dict() == {
+        "Fisher information matters": "held",
+        "keys and values suffice": "not held",
+        "one step suffices": "not asked",
+        "EK-FAC is better than the diagonal": "not told apart",
+    }
+    assert judged.evidence["Fisher information matters"].startswith("curvature identity: -0.20 to")

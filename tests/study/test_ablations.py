@@ -12,7 +12,9 @@ from ruamel.yaml import YAML
 from studies import called, dvc, read, study_in
 
 from abu import ROOT
-from abu.study.ablations import STAGES, commands, experiments, markdown, rows, table
+from abu.diffusion.noise import stream
+from abu.judge.lds import lds
+from abu.study.ablations import STAGES, beside, commands, experiments, markdown, rows, table
 from abu.study.caching import SIZES
 
 PARAMS, GRID = read(ROOT / "params.yaml"), read(ROOT / "benchmarks/ablations.yaml")
@@ -107,21 +109,35 @@ def test_table_by_hand() -> None:
         run("somebody-else", "success", unlearn={"own_recall": 1.0}),
     ]
     seconds = {"workspace": 8.0, "ablation-steps-3": 9.0}
-    found = table(GIVEN, experiments(shown(*runs)), seconds)
+    three = {"difference": 0.25, "least": 0.125, "most": 0.5, "p_holm": 0.01, "apart": True}
+    apart = pd.DataFrame([three], index=["ablation-steps-3"])
+    found = table(GIVEN, experiments(shown(*runs)), seconds, apart)
     assert found.state.tolist() == ["ran", "ran", "failed", "ran", "not run"]
     assert found.loc["steps"].own_recall.iloc[:2].tolist() == [0.5, 0.75]
     assert found.loc["steps"].default.tolist() == [True, False, False]
     assert found.lds.iloc[:2].tolist() == [0.5, 0.75]
-    head = "LDS | own pictures found | others' rise | relative norm | s a query"
+    head = "LDS | beside the study | own pictures found | others' rise | relative norm | s a query"
     assert markdown(found).splitlines() == [
         f"|  |  | {head} |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        "| steps | 1 (default) | 0.5 (0.25 to 0.75) | 0.5 ± 0.12 | **0.25** | 0.05 | 8 |",
-        "|  | 3 | **0.75 (0.50 to 1.00)** | **0.75** | 0.5 |  | 9 |",
-        "|  | 10 | failed |  |  |  |  |",
-        "| flips | none (default) | 0.5 (0.25 to 0.75) | 0.5 ± 0.12 | 0.25 | 0.05 | 8 |",
-        "|  | max | not run |  |  |  |  |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| steps | 1 (default) | 0.5 (0.25 to 0.75) |  | 0.5 ± 0.12 | **0.25** | 0.05 | 8 |",
+        "|  | 3 | **0.75 (0.50 to 1.00)** | **+0.25 (+0.12 to +0.50)** | **0.75** | 0.5 |  | 9 |",
+        "|  | 10 | failed |  |  |  |  |  |",
+        "| flips | none (default) | 0.5 (0.25 to 0.75) |  | 0.5 ± 0.12 | 0.25 | 0.05 | 8 |",
+        "|  | max | not run |  |  |  |  |  |",
     ]
+
+
+def test_choices_stand_beside_the_study_on_the_same_pairs() -> None:
+    draw = lambda *name: stream(*name).standard_normal((6, 12))
+    halves = stream("halves").random((8, 12)) < 0.5
+    kinds, study = ["plain"] * 6, draw("study")
+    measured = -(study @ (2.0 * halves - 1).T).T  # the study is right
+    choices = {"same": study, "other": draw("other")}
+    found = beside(study, choices, halves, measured, kinds)
+    assert found.difference["same"] == 0 and not found.apart["same"]
+    one = lds(choices["other"], halves, measured).mean() - 1
+    assert found.difference["other"] == pytest.approx(one) and found.apart["other"]
 
 
 def test_a_failed_experiment_is_shown_as_failed_without_the_numbers_that_it_carries() -> None:
@@ -189,3 +205,6 @@ def test_ablations_run_in_workspaces_of_their_own(tiny: Path, tmp_path: Path) ->
     assert chosen["rise"] in (0.001, 0.002)
     lengths = found.relative_norm["steps"]
     assert lengths["1"] != lengths["2"], "two steps do not go straight on"
+    assert found.difference["steps"].notna().tolist() == [False, True], "scores of an experiment"
+    claims = pd.read_csv(path.with_name("claims.csv"))
+    assert set(claims.verdict) == {"not asked"}, "the small grid has other choices"

@@ -72,6 +72,31 @@ def parts_are_told(local: dict) -> Claim:
     return Claim(claim, verdict, f"{choice}; {both}, p = {local['p']:.2g}")
 
 
+ABLATED = {  # claim -> factor, choice, sign of its difference to the study where the claim holds
+    "Fisher information matters": ("curvature", "identity", -1),
+    "keys and values suffice": ("weights", "all", -1),
+    "one step suffices": ("steps", "10", -1),
+    "EK-FAC is better than the diagonal": ("curvature", "ekfac", 1),
+}
+
+
+def ablated(found: pd.DataFrame) -> pd.DataFrame:
+    """The claims that ablations judge: held if the choice is told apart from the study as claimed,
+    not held if the other way round. ``found``: ``abu.study.ablations.table``."""
+    rows = []
+    for claim, (factor, value, sign) in ABLATED.items():
+        line = found.loc[(factor, value)] if (factor, value) in found.index else None
+        if line is None or pd.isna(line.difference):
+            rows.append(Claim(claim, UNASKED, "the choice has not run"))
+            continue
+        as_claimed = line.difference * sign > 0
+        verdict = OPEN if not line.apart else HELD if as_claimed else NOT
+        interval = f"({line.least:+.2f} to {line.most:+.2f}, p = {line.p_holm:.2g})"
+        told = f"{factor} {value}: {line.difference:+.2f} to the study {interval}"
+        rows.append(Claim(claim, verdict, told))
+    return pd.DataFrame(rows)
+
+
 def claims(compared: pd.DataFrame, rises: pd.DataFrame, local: dict, seed: int = 0) -> pd.DataFrame:
     """Every claim that the study can judge, by row: ``claim``, ``verdict``, ``evidence``.
 

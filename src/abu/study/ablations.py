@@ -9,12 +9,16 @@ stays as the study's ``tune`` chose it, and is judged by the bank.
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from dvc.api import open as dvc_open
 from ruamel.yaml import YAML
 
 from abu import ROOT
+from abu.judge.lds import ALL, compare
 from abu.study.commands import command
 
 GRID = "benchmarks/ablations.yaml"
@@ -24,6 +28,7 @@ PREFIX = "ablation-"
 UNLEARN, JUDGE = (f"results/{name}/metrics.json" for name in ("unlearn/base", "evaluate"))
 MEASURES = {  # heading -> metric, whether more is better (None: neither)
     "LDS": ("lds", True),
+    "beside the study": ("difference", None),
     "own pictures found": ("own_recall", True),
     "average precision": ("average_precision", True),
     "query's rise": ("target_rise", True),
@@ -31,7 +36,9 @@ MEASURES = {  # heading -> metric, whether more is better (None: neither)
     "relative norm": ("relative_norm", None),
     "s a query": ("seconds", None),
 }
-ERRORS = ("own_recall_se", "average_precision_se", "low", "high")
+BESIDE = ["difference", "least", "most", "p_holm", "apart"]
+ERRORS = ("own_recall_se", "average_precision_se", "low", "high", *BESIDE[1:])
+SCORES = "results/unlearn/base/scores.npy"
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,8 @@ def commands(grid: dict, known: dict) -> list[list[str]]:
 
 
 def experiments(shown: list[dict]) -> dict[str, dict]:
-    """State and metrics (by file) of experiments by name, and of the workspace, named
-    ``workspace``, from ``dvc exp show --json``.
+    """State, metrics (by file) and revision of experiments by name, and of the workspace, named
+    ``workspace``, whose revision is None, from ``dvc exp show --json``.
 
     Of several runs of one name the one that came furthest counts. A metric file that could not be
     read is left out.
@@ -95,6 +102,7 @@ def experiments(shown: list[dict]) -> dict[str, dict]:
         "workspace": {
             "state": "success",
             "metrics": read(next(s for s in shown if s["rev"] == "workspace")),
+            "rev": None,
         }
     }
     order = ["failed", "queued", "running", "success"]
@@ -105,16 +113,44 @@ def experiments(shown: list[dict]) -> dict[str, dict]:
             found[run["name"]] = {
                 "state": state,
                 "metrics": read(first) if state == "success" else {},
+                "rev": first["rev"],
             }
     return found
 
 
-def table(grid: dict, known: dict, seconds: dict[str, float]) -> pd.DataFrame:
+def scores_at(revision: str | None) -> np.ndarray:
+    """AbU's scores [Q, N] at a revision, or (None) in the workspace."""
+    if revision is None:
+        return np.load(ROOT / SCORES)
+    with dvc_open(SCORES, repo=str(ROOT), rev=revision, mode="rb") as file:
+        return np.load(file)
+
+
+def beside(
+    study: np.ndarray,
+    choices: dict[str, np.ndarray],
+    halves: np.ndarray,
+    differences: np.ndarray,
+    kinds: Sequence[str],
+) -> pd.DataFrame:
+    """Linear datamodelling scores of choices less the study's, by name, from scores [Q, N] over the
+    same pairs and queries (``abu.judge.lds.compare``): ``difference``, the ends ``least`` and
+    ``most`` of its 95 % interval, ``p_holm``, corrected for the number of choices, and whether they
+    are told ``apart``."""
+    named = {ALL: {name: [""] for name in choices}}
+    found = compare({"": study, **choices}, halves, differences, kinds, named)
+    names = {"low": "least", "high": "most"}
+    return found.rename(columns=names).set_index("method")[BESIDE]
+
+
+def table(
+    grid: dict, known: dict, seconds: dict[str, float], apart: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One line a choice, indexed by factor and value: default, state, and what was measured.
 
-    ``known``: see ``experiments``; ``seconds``: of one query, by name of the experiment. The
-    default's line is the workspace's. A choice that failed or never ran says so and has no numbers.
-    Raises KeyError for an ablation that the grid does not have.
+    ``known``: see ``experiments``; ``seconds``: of one query, by name of the experiment; ``apart``:
+    ``beside``. The default's line is the workspace's. A choice that failed or never ran says so and
+    has no numbers. Raises KeyError for an ablation that the grid does not have.
     """
     if unknown := {n for n in known if n.startswith(PREFIX)} - {row.name for row in rows(grid)}:
         raise KeyError(
@@ -136,6 +172,7 @@ def table(grid: dict, known: dict, seconds: dict[str, float]) -> pd.DataFrame:
                 "low": judged.get("low"),
                 "high": judged.get("high"),
             }
+            line |= apart.loc[name].to_dict() if apart is not None and name in apart.index else {}
         lines.append(line)
     columns = ["default", "state", *[metric for metric, _ in MEASURES.values()], *ERRORS]
     return pd.DataFrame(lines).set_index(["factor", "value"]).reindex(columns=columns)
@@ -159,10 +196,13 @@ def markdown(table: pd.DataFrame) -> str:
 
 def cell(part: pd.DataFrame, line: pd.Series, metric: str, more: bool | None) -> str:
     """One number with its interval or standard error, bold if it is the best of the choices in
-    ``part``, unless all are equal."""
+    ``part``, unless all are equal; what stands beside the study, if it is told apart."""
     if pd.isna(line[metric]):
         return ""
     error = line.get(f"{metric}_se")
+    if metric == "difference":
+        text = f"{line.difference:+.2f} ({line.least:+.2f} to {line.most:+.2f})"
+        return f"**{text}**" if line.apart else text
     text = f"{line[metric]:.3g}"
     if metric == "lds" and pd.notna(line.low):
         text += f" ({line.low:.2f} to {line.high:.2f})"
