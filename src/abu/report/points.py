@@ -38,7 +38,8 @@ OFFSETS = {"right": ((5, 2), "left"), "left": ((-5, 2), "right"), "top": ((0, 9)
 
 def worth(table: pd.DataFrame, y_label: str, ceiling: float | None = None) -> Figure:
     """What methods are worth, with intervals, against what they cost: rows by method with
-    ``seconds`` a query (logarithmic axis), ``lds``, ``low`` and ``high``."""
+    ``seconds`` a query (logarithmic axis), ``lds``, ``low`` and ``high``. What is run in other
+    ways, as ``method, 5 timesteps``, is joined by a line, and its way alone is written there."""
     figure, axis = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
     ordered, sides = table.sort_values("lds"), []
     for nth, row in enumerate(ordered.itertuples()):
@@ -50,9 +51,13 @@ def worth(table: pd.DataFrame, y_label: str, ceiling: float | None = None) -> Fi
         error = [[row.lds - row.low], [row.high - row.lds]]
         style = {"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1}
         axis.errorbar(row.seconds, row.lds, error, **style, capsize=0)
-        offset, across = OFFSETS[sides[-1]]
+        name, _, way = row.Index.partition(", ")
+        offset, across = ((5, -9), "left") if way else OFFSETS[sides[-1]]
         where = {"xytext": offset, "ha": across, "textcoords": "offset points", "fontsize": SMALL}
-        axis.annotate(row.Index, (row.seconds, row.lds), color=colour, **where)
+        axis.annotate(way or name, (row.seconds, row.lds), color=colour, **where)
+    for name, ways in ordered.groupby(ordered.index.str.partition(", ").get_level_values(0)):
+        along = ways.sort_values("seconds")
+        axis.plot(along.seconds, along.lds, color=look(name)[0], linewidth=0.8, zorder=1)
     axis.axhline(0, **CHANCE)
     if ceiling:
         axis.axhline(ceiling, **CEILING)
