@@ -32,6 +32,7 @@ NAMES = {  # how README calls methods
     "pixel": "pixels",
     "clip-image": "CLIP",
 }
+CHOSEN_ON = 20  # pairs that report, when coupling-ridge was chosen among ideas
 TOLD = list(NAMES)[:10]  # those whose scores README has
 
 
@@ -104,8 +105,8 @@ def verdict(
         ceiling = f"Perfect scores would reach about {best:.2f}."
     return wrapped(
         f"""Over {metrics["queries"]} queries and {metrics["pairs"]} pairs of halves that chose
-        nothing: {scores}. {ceiling} Told apart (named comparisons, Holm): {OURS} (ours) is ahead
-        of {ahead}; not of {open_}. AbU as published is behind {behind}. Of {asked} claims of the
+        nothing: {scores}. {ceiling} Told apart (Holm): {OURS} (ours; chosen on {CHOSEN_ON} of these
+        pairs) is ahead of {ahead}; not of {open_}. AbU as published is behind {behind}. Of {asked} claims of the
         paper {paper["held"] or "none"} held on this small model and easy data, {paper["not held"]}
         did not ([the table](results/report.ipynb)); and ridge regression, which asks no model,
         {apart} from it: where a concept's pictures look alike, pictures say nearly all. By
