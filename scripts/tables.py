@@ -106,10 +106,10 @@ def verdict(
     return wrapped(
         f"""Over {metrics["queries"]} queries and {metrics["pairs"]} pairs of halves that chose
         nothing: {scores}. {ceiling} Told apart (Holm): {OURS} (ours; chosen on {CHOSEN_ON} of these
-        pairs) is ahead of {ahead}; not of {open_}. AbU as published is behind {behind}. Of {asked} claims of the
-        paper {paper["held"] or "none"} held on this small model and easy data, {paper["not held"]}
-        did not ([the table](results/report.ipynb)); and ridge regression, which asks no model,
-        {apart} from it: where a concept's pictures look alike, pictures say nearly all. By
+        pairs) is ahead of {ahead}; not of {open_}. AbU as published is behind {behind}. Of
+        {asked} claims of the paper {paper["held"] or "none"} held on this small model and easy
+        data, {paper["not held"]} did not ([the table](results/report.ipynb)); and ridge
+        regression, which asks no model, {apart} from it: where a concept's pictures look alike, pictures say nearly all. By
         [ablations](results/ablations/table.md): {said}.""",
         width=120,
     )
