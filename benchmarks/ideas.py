@@ -7,8 +7,8 @@ queries, p values corrected for all ideas (Holm). Writes ``benchmarks/ideas.csv`
 
 Of the first of them, on 20 pairs that report, coupling where images explain each other away stood
 above coupling and D-TRAK, and became the method ``coupling-ridge``. What was chosen by pairs is not
-confirmed by them: ``benchmarks/confirmed.csv`` compares it on later pairs alone, which were trained
-after these two comparisons had been named.
+confirmed by them: ``benchmarks/confirmed.csv`` compares it on later pairs alone, which nobody had
+looked at when these two comparisons were named (the first of them had been trained by then).
 
 ``mirrored`` unlearns each training image in place of the query, and asks how far the query's loss
 rises: as many Newton steps as there are images, some minutes.
@@ -126,7 +126,7 @@ class Side:
 
 
 ENGINE = Engine("pool")
-LATER = 29  # pairs from this one on were trained afterwards
+LATER = 29  # pairs from this one on had not been looked at
 NAMED = {ALL: {"coupling-ridge": ["coupling", "d-trak"]}}
 
 

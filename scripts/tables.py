@@ -170,7 +170,7 @@ def ideas(table: pd.DataFrame, confirmed: pd.DataFrame | None) -> str:
         f"p = {row.p_holm:.2g}: {'told apart' if row.apart else 'not told apart'})"
         for row in confirmed.itertuples()
     )
-    later = f"""On the {confirmed.pairs.iloc[0]} pairs that were trained after it had been chosen,
+    later = f"""On the {confirmed.pairs.iloc[0]} pairs that nobody had looked at when it was chosen,
         coupling-ridge differs from {each}."""
     return f"{lines}\n\n{wrapped(later)}"
 
