@@ -107,5 +107,5 @@ def test_the_preset_alone_changes_the_data_and_the_questions(tmp_path: Path) -> 
     apply(ROOT / "presets/own.yaml", params)
     before, after = read(ROOT / "params.yaml"), read(params)
     changed = {name for name in before if before[name] != after[name]}
-    expected = "common systems prepare train generate cache tune retrain localize"
+    expected = "common systems prepare train generate cache tune compare retrain localize"
     assert changed == set(expected.split())
