@@ -82,7 +82,7 @@ ABLATED = {  # claim -> factor, choice, sign of its difference to the study wher
 
 def ablated(found: pd.DataFrame) -> pd.DataFrame:
     """The claims that ablations judge: held if the choice is told apart from the study as claimed,
-    not held if the other way round. ``found``: ``abu.study.ablations.table``."""
+    not held if the other way round. ``found``: ``abu.study.ablated.table``."""
     rows = []
     for claim, (factor, value, sign) in ABLATED.items():
         line = found.loc[(factor, value)] if (factor, value) in found.index else None
