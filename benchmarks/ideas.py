@@ -101,9 +101,10 @@ class Side:
     def evidence(self) -> Evidence:
         table, z, pictures = self.queries
         system, asked = self.system, self.features
+        grid = Grid(asked["timesteps"], self.cached.manifest["seed"])
         weights = select_weights(system.unet, asked["weights"])
         denoiser = Denoiser(system.unet, system.components.scheduler, weights)
-        shared = Attribution(denoiser, system.images, Grid(asked["timesteps"], 0), queries=z)
+        shared = Attribution(denoiser, system.images, grid, queries=z)
         files, captions = system.table.file.tolist(), [[c] for c in system.table.caption]
         looked = Path("results/components")
         seen = Seen(files, captions, table.prompt.tolist(), pictures, looked, system.background)
@@ -120,12 +121,12 @@ class Side:
     @cached_property
     def gradients(self) -> dict[str, Tensor]:
         shared = replace(self.cached.attribution, queries=self.queries[1])
-        draws = 5 if self.tuning else 10  # as tune and influence have them
-        tasks = {f"gradient-{q}": (q, draws) for q in range(len(shared.queries))}
+        tasks = {f"gradient-{q}": (q, DRAWS) for q in range(len(shared.queries))}
         return stacked(run_tasks(gradient_of, shared, tasks, ENGINE).values())
 
 
 ENGINE = Engine("pool")
+DRAWS = 10  # noises for each timestep of a query's gradient
 LATER = 29  # pairs from this one on had not been looked at
 NAMED = {ALL: {"coupling-ridge": ["coupling", "d-trak"]}}
 

@@ -14,8 +14,10 @@ from studies import called, dvc, read, study_in
 from abu import ROOT
 from abu.diffusion.noise import stream
 from abu.judge.lds import lds
-from abu.study.ablations import STAGES, beside, commands, experiments, markdown, rows, table
-from abu.study.caching import SIZES
+from abu.report.ablations import MEASURES, markdown
+from abu.study.ablated import COLUMNS, beside, table
+from abu.study.ablations import STAGES, commands, experiments, rows
+from abu.study.caching import SIZES, spread
 
 PARAMS, GRID = read(ROOT / "params.yaml"), read(ROOT / "benchmarks/ablations.yaml")
 VARIED = {
@@ -23,7 +25,7 @@ VARIED = {
     "curvature": {"unlearn.curvature"},
     "steps": {"unlearn.steps"},
     "step size": {"unlearn.rise"},
-    "timesteps": {"cache.timesteps"},
+    "timesteps": {"unlearn.every", "unlearn.gradient_draws"},
     "captions": {"cache.captions", "cache.spread"},
     "flips": {"cache.flips", "unlearn.flips_reduce"},
 }
@@ -54,7 +56,7 @@ def test_the_defaults_are_the_study() -> None:
         "curvature": unlearn["curvature"],
         "steps": str(unlearn["steps"]),
         "step size": "as tuned",
-        "timesteps": str(len(cache["timesteps"])),
+        "timesteps": str(len(spread(len(cache["timesteps"]), unlearn["every"]))),
         "captions": f"{cache['captions']} in turn",
         "flips": unlearn["flips_reduce"] if cache["flips"] else "none",
     }
@@ -112,6 +114,7 @@ def test_table_by_hand() -> None:
     three = {"difference": 0.25, "least": 0.125, "most": 0.5, "p_holm": 0.01, "apart": True}
     apart = pd.DataFrame([three], index=["ablation-steps-3"])
     found = table(GIVEN, experiments(shown(*runs)), seconds, apart)
+    assert {metric for metric, _ in MEASURES.values()} <= set(COLUMNS) == set(found.columns)
     assert found.state.tolist() == ["ran", "ran", "failed", "ran", "not run"]
     assert found.loc["steps"].own_recall.iloc[:2].tolist() == [0.5, 0.75]
     assert found.loc["steps"].default.tolist() == [True, False, False]

@@ -11,7 +11,14 @@ from studies import read
 
 from abu.core.attribution import losses_of, rescore
 from abu.diffusion.unet import load_unet
-from abu.study.caching import every_timestep, load_cached, newton_chosen, plan_cache, read_cache
+from abu.study.caching import (
+    every_timestep,
+    load_cached,
+    newton_chosen,
+    plan_cache,
+    read_cache,
+    spread,
+)
 from abu.study.folders import results
 from abu.study.run import parameters
 from abu.study.system import load_queries, load_system, sampler_of
@@ -98,8 +105,16 @@ def test_fisher_information_is_that_of_the_trained_model() -> None:
 def test_a_part_of_the_timesteps() -> None:
     cached = cached_of("base")
     half = every_timestep(cached, 2)
-    assert half.attribution.grid.timesteps == cached.manifest["timesteps"][::2]
-    assert torch.equal(half.losses, cached.losses[..., ::2])
+    assert half.attribution.grid.timesteps == cached.manifest["timesteps"][1::2]
+    assert torch.equal(half.losses, cached.losses[..., 1::2])
+
+
+@pytest.mark.parametrize(
+    ("count", "every", "expected"),
+    [(10, 1, range(10)), (10, 2, [1, 3, 5, 7, 9]), (10, 5, [2, 7]), (10, 10, [5]), (2, 5, [1])],
+)
+def test_some_timesteps_stand_for_those_around_them(count, every, expected) -> None:
+    assert spread(count, every) == list(expected)
 
 
 def test_a_store_is_mapped_and_fits_its_manifest() -> None:

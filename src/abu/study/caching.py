@@ -131,9 +131,16 @@ def newton_chosen(newton: dict, method: str) -> dict:
     return {**newton, **size, "damping": damping}
 
 
+def spread(count: int, every: int) -> list[int]:
+    """Numbers of every so many of ``count`` timesteps, from the middle of the first so many; at
+    least one."""
+    return list(range(min(every // 2, count - 1), count, every))
+
+
 def every_timestep(cached: Cached, every: int) -> Cached:
     """The cache at every so many of its timesteps."""
     grid = cached.attribution.grid
-    fewer = replace(grid, timesteps=list(grid.timesteps)[::every])
+    some = spread(len(grid.timesteps), every)
+    fewer = replace(grid, timesteps=[grid.timesteps[number] for number in some])
     attribution = replace(cached.attribution, grid=fewer)
-    return Cached(cached.manifest, cached.losses[..., ::every], attribution)
+    return Cached(cached.manifest, cached.losses[..., some], attribution)
