@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abu.diffusion.noise import stream
-from abu.judge.deviations import deviations, signal_to_noise, summary
+from abu.judge.deviations import deviations, summary
 
 
 def test_deviations_are_paired_by_seed() -> None:
@@ -30,14 +29,3 @@ def test_deviations_are_paired_by_seed() -> None:
     fewer = models.drop(index=2).reset_index(drop=True)
     with pytest.raises(ValueError, match=r"no model without removal for seeds \[1\]"):
         deviations(fewer, queries, {"loss": losses[[0, 1, 3]]}, seed=0)
-
-
-def test_signal_is_counted_in_deviations_of_random_removals() -> None:
-    random = stream("signal").normal(0.1, 0.02, (2000, 3))
-    found = signal_to_noise(np.array([0.1, 0.16, 0.2]), random)
-    assert found == pytest.approx([0, 3, 5], abs=0.2)
-    few = random[:3]
-    expected = (0.2 - few.mean(0)) / np.sqrt(few.var(0, ddof=1).mean())
-    assert signal_to_noise(np.full(3, 0.2), few) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="1 random removals have no"):
-        signal_to_noise(np.zeros(3), random[:1])

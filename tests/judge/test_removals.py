@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from abu.judge.removals import Removal, each_alone, leave_k_out, right_sets, top_of_all
+from abu.judge.removals import Removal, leave_k_out, top_of_all
 
 
 def test_equal_removals_are_one_task() -> None:
@@ -19,12 +19,3 @@ def test_equal_removals_are_one_task() -> None:
     assert all(len(r.removed) == r.k for r in plan)  # one query: random sets are as large
     random = [r.removed for r in plan if r.method == "random" and r.k == 2]
     assert random[:2] == random[2:]  # paired by seed
-
-
-def test_removals_of_one_query_and_of_right_images() -> None:
-    ids = [30, 10, 20, 50, 40]
-    scores = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5.0]])
-    alone = each_alone(scores, ids, [6, 8], 2, "abu", 1, 0)
-    assert [(r.removed, r.group) for r in alone] == [((30,), "query 6"), ((40,), "query 8")]
-    right, *others = right_sets(ids, np.array([1, 0, 0, 1, 0], bool), 3, 0)
-    assert right.removed == (30, 50) and [len(r.removed) for r in others] == [2, 2, 2]

@@ -2,8 +2,9 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import pytest
 
-from abu.report.removals import removals, removed
+from abu.report.removals import harm, removals, removed, squared
 
 ROWS = {(1, "abu"): 0.5, (1, "random"): 0.1, (3, "random"): 0.2, (3, "abu"): 0.9}
 TABLE = pd.DataFrame(
@@ -30,4 +31,26 @@ def test_figures_show_what_was_measured() -> None:
     plt.close("all")
     removals(TABLE.loc[[3]], BY_KIND)
     assert len(plt.get_fignums()) == 2, "of one K there is no trend"
+    plt.close("all")
+
+
+def squares() -> pd.DataFrame:
+    """What two kinds of Latin squares say of two methods."""
+    rows = [(k, k == 8, name, rise) for k in (3, 8) for name, rise in (("abu", 0.4), ("das", 0.2))]
+    table = pd.DataFrame(rows, columns=["k", "besides", "method", "rise"])
+    ends = {"low": table.rise - 0.1, "high": table.rise + 0.2, "times": table.rise / 0.2}
+    return table.assign(**ends, p_holm=0.004).set_index(["k", "besides", "method"])
+
+
+def test_squares_say_whose_images_are_missed_most() -> None:
+    plt.close("all")
+    first, last = harm(squares(), "das").splitlines()
+    said = "most by abu's images, 0.400 (0.300 to 0.600), 2.00 times das's (p = 0.004)."
+    assert first == f"K = 3: {said}"
+    assert last == f"K = 8, right images gone in every arm: {said}"
+    figure = squared(squares())
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["K = 3", "K = 8,\nright images gone in every arm"]
+    (bar,) = [part for part in figure.axes[0].containers if part[0].get_xdata()[0] == 0.4]
+    assert bar[2][0].get_segments()[0][:, 0] == pytest.approx([0.3, 0.6])
     plt.close("all")

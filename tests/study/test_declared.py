@@ -28,6 +28,7 @@ BAD = {  # what is no value of a type
     dict[str, dict[str, list[str]]]: [["abu"], {"all": ["abu"]}, {"all": {"abu": "das"}}],
 }
 BY_NAME = {
+    "latin": [[], {"foldr": "data/latin"}, {"k": 3}, {"squares": [["8"]]}, {"seed": 2.5}],
     "features": [[], {"weigths": "all"}, {"dimension": "64"}, {"timesteps": [0.5]}],
     "regions": [[], {"skull": [0, "0", 1, 1]}, {"skull": 5}],
     "sampler": [[], {"step": 5}, {"steps": 2.5}, {"guidance": NAN}],
@@ -119,7 +120,7 @@ def test_what_a_command_gives_is_checked_too(stage: str) -> None:
         ("colours", {}, "unknown section colours"),
         ("prepare.keep", ..., "prepare lacks keep; expected all that notebooks/prepare.ipynb"),
         ("common.device", ..., "lacks device"),
-        ("retrain", ..., "retrain lacks alone, audit, bank, batch_size"),
+        ("retrain", ..., "retrain lacks audit, bank, batch_size, draws"),
         ("systems.sd-v1.4", {"kind": "base"}, "systems has the name 'sd-v1.4'; expected letters"),
         ("systems.7", {"kind": "base"}, "systems has the name '7'; .*a letter among them"),
         ("systems.a cat", {"kind": "base"}, "systems has the name 'a cat'"),

@@ -25,7 +25,8 @@ from abu.diffusion.encode import prepare
 from abu.diffusion.grid import Grid
 from abu.diffusion.noise import normal
 from abu.judge.bank import plan_bank
-from abu.judge.removals import each_alone, leave_k_out, right_sets
+from abu.judge.latin import plan_squares
+from abu.judge.removals import leave_k_out
 from abu.study import footprint, plan
 from abu.study.presets import apply
 
@@ -114,8 +115,9 @@ def test_retraining_counts_models(study):
     ids, c, work = range(10), study["retrain"], stages(study)
     scores = {method: np.random.default_rng(0).random((4, 10)) for method in c["methods"]}
     asked = leave_k_out(scores, ids, {"all": [0, 1, 2, 3]}, c["k"], c["seeds"], c["draws"], 0)
-    asked += each_alone(scores["abu"], ids, range(4), c["alone"], "abu", 1, 0)
-    asked += right_sets(ids, np.arange(10) < 2, c["signal_draws"], 0)
+    alike, none = dict.fromkeys(c["latin"]["methods"], scores["abu"]), np.zeros((4, 10), bool)
+    squares = plan_squares(alike, ids, [[0, 1]], c["latin"]["squares"], none).model.nunique()
+    asked += [None] * squares
     halves = plan_bank(ids, {1: 4, 2: 3}, [])
     models = 3 + len(asked) + len(halves) + 1  # nothing is removed under three seeds, and a fourth
     assert work["retrain"][0]["losses"] == models * (5 + 2 + 2) * 2 * 2  # noises and timesteps
@@ -125,7 +127,7 @@ def test_retraining_counts_models(study):
     assert work["retrain"][0]["train"] == (models - 1 - len(halves) / 2) * once
     study["retrain"] |= {"bank": "data/bank", "audit": 1}
     again = stages(study)["retrain"][0]["train"]
-    assert again == (models - 1 - 1 - len(halves) + 1 / 2 + 2 / 6 / 2) * once
+    assert again == (models - squares - 1 - 1 - len(halves) + 1 / 2 + 2 / 6 / 2) * once
     study["train"]["source"] = "data/captions.json"  # weights in a file
     assert "retrain" not in stages(study) and not stages(study)["train"][0]["train"]
 

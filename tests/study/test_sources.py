@@ -20,13 +20,14 @@ from abu.study.sources import MEMO, link_named, texts
 
 CHOICES = {  # texts that are one of a few, or a name of something else
     *"device precision engine ray_address weights curvature flips_reduce token_states".split(),
-    *"token system out methods signal prompts tuning pairs groups keep unet scheduler".split(),
-    *"features settings systems sampler comparisons products".split(),
+    *"token system out methods prompts tuning pairs groups keep unet scheduler".split(),
+    *"features settings systems sampler comparisons products latin".split(),
 }
 IN_ROOT = {"customize.tasks", "customize.sources"}  # below customize.root
 WITH_TEXT = (str, "list[str]", "list[list[str]]", "dict")
 NUMBERS = ("int", "float", "bool", "list[int]", "list[float]")
 MORE = {  # beside those of a stage's own section
+    "retrain.latin": {"folder": "named/latin/bank.json"},
     "unlearn.regions": {"skull": "named/mask.png"},
     "changes.customized.unlearn.regions": {"<new1> cat": "named/mask-2.png"},
 }

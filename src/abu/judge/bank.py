@@ -27,16 +27,18 @@ TUNING = 3  # every so many pairs one chooses hyper-parameters, and reports noth
 @dataclass(frozen=True)
 class Model:
     """One model of a bank: trained under ``seed`` without ``removed`` (ids); ``pair`` and ``side``
-    of a half, -1 and "" of a model from which nothing was removed."""
+    of a half, -1 and "" of others, which ``label`` names where something was removed."""
 
     seed: int
     removed: tuple
     pair: int = -1
     side: str = ""
+    label: str = ""
 
     @property
     def name(self) -> str:
-        return f"seed-{self.seed}" + (f"-pair-{self.pair:03}{self.side}" if self.side else "")
+        half = f"-pair-{self.pair:03}{self.side}" if self.side else ""
+        return self.label or f"seed-{self.seed}{half}"
 
 
 def plan_bank(ids: Sequence, pairs: dict[int, int], full: Sequence[int]) -> list[Model]:
@@ -106,8 +108,11 @@ class Bank:
 
     def drawn_by(self, seed: int, pair: int) -> list[np.ndarray]:
         """Queries as both halves of a pair draw them, uint8 [Q, 3, s, s] each."""
-        names = [Model(seed, (), pair, side).name for side in SIDES]
-        return [np.load(self.folder / "models" / f"{name}.npz")["drawn"] for name in names]
+        return [self.drawn(Model(seed, (), pair, side).name) for side in SIDES]
+
+    def drawn(self, name: str) -> np.ndarray:
+        """Queries as a model draws them, uint8 [Q, 3, s, s]."""
+        return np.load(self.folder / "models" / f"{name}.npz")["drawn"]
 
     def judged(self, names: Sequence[str], latents: np.ndarray) -> np.ndarray:
         """Number in the bank of each picture [Q, c, h, w] that it was asked about, by name and to

@@ -61,18 +61,3 @@ def summary(table: pd.DataFrame, against: str = "abu") -> pd.DataFrame:
         p = {m: paired(b[against], b[m]) for m, b in both.items() if len(b)}
         means["p"] = pd.Series(p, dtype=float)
     return means.sort_values("loss", ascending=False)
-
-
-def signal_to_noise(right: np.ndarray, random: np.ndarray) -> np.ndarray:
-    """By how many standard deviations of random removals the removal of right images raises each
-    query's loss, [Q].
-
-    ``right``: [Q]; ``random``: [draws, Q], at least two. A query's deviation is its own where there
-    are ten draws or more; fewer are too few to know it, and it is pooled over the queries (root of
-    the mean variance).
-    """
-    if len(random) < 2:
-        raise ValueError(f"{len(random)} random removals have no deviation; expected at least 2")
-    variance = random.var(0, ddof=1)
-    deviation = np.sqrt(variance if len(random) >= 10 else variance.mean())
-    return (right - random.mean(0)) / deviation

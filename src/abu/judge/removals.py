@@ -16,8 +16,8 @@ class Removal:
     """One retraining: without the images ``removed`` (ids), under ``seed``. The other fields say
     what it is for."""
 
-    method: str  # whose top K; "none", "right", "random"
-    k: int  # images for each query; 0 where that is not what was asked
+    method: str  # whose top K; "none", "random"
+    k: int  # images for each query; 0 of none
     draw: int  # of a random removal
     seed: int
     removed: tuple[int, ...]
@@ -66,31 +66,3 @@ def leave_k_out(
             removed = random_removal(ids, size, *key)
             removals.append(Removal("random", k, draw, s, removed, group))
     return removals
-
-
-def each_alone(
-    scores: np.ndarray,
-    ids: Sequence[int],
-    numbers: Sequence[int],
-    count: int,
-    method: str,
-    k: int,
-    seed: int,
-) -> list[Removal]:
-    """What batching costs: the top K of ``count`` queries, spread over all, each removed for that
-    query alone.
-
-    ``numbers``: of the queries, [Q]; a removal's group names its query.
-    """
-    rows = np.linspace(0, len(numbers) - 1, count).round().astype(int)
-    top = lambda q: top_of_all(scores[[q]], ids, k)
-    return [Removal(method, k, 0, seed, top(q), f"query {numbers[q]}") for q in rows]
-
-
-def right_sets(ids: Sequence[int], right: np.ndarray, draws: int, seed: int) -> list[Removal]:
-    """Can the judge see at all? Removes the images ``right`` (bool [N]), and ``draws`` random sets
-    as large."""
-    removed = tuple(id for id, out in zip(ids, right, strict=True) if out)
-    chosen = [random_removal(ids, len(removed), seed, "signal", draw) for draw in range(draws)]
-    random = [Removal("random", 0, draw, seed, gone) for draw, gone in enumerate(chosen)]
-    return [Removal("right", 0, 0, seed, removed), *random]

@@ -1,6 +1,7 @@
 """What removing the images that each method named did: figures and a sentence."""
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from abu.report.intervals import intervals
 from abu.report.lines import trends
@@ -34,4 +35,31 @@ def removed(table: pd.DataFrame) -> str:
             f"{row.Index} {row.loss:.3f} ± {row.loss_se:.3f}" for row in worst_first.itertuples()
         ]
         said.append(f"Without the first {k} images a query's loss rises by: {', '.join(each)}.")
+    return "\n".join(said)
+
+
+def square(k: int, besides: bool) -> str:
+    """What is removed in a square of ``abu.judge.latin``."""
+    return f"K = {k}" + (", right images gone in every arm" if besides else "")
+
+
+def squared(table: pd.DataFrame) -> Figure:
+    """Rises by Latin squares, with their intervals, a panel for each (k, besides); ``table``: of
+    ``abu.judge.latin.summary``."""
+    ends = {"below": table.rise - table.low, "above": table.high - table.rise}
+    tables = {
+        square(*kind).replace(", ", ",\n"): rows.droplevel(["k", "besides"])
+        for kind, rows in table.assign(**ends).groupby(level=["k", "besides"], sort=False)
+    }
+    return intervals(tables, "rise", ["below", "above"], MEASURED["loss"])
+
+
+def harm(table: pd.DataFrame, against: str) -> str:
+    """In words, whose images each square misses most, beside those of ``against``."""
+    said = []
+    for kind, rows in table.groupby(level=["k", "besides"], sort=False):
+        best = rows.droplevel(["k", "besides"]).drop(index=against).iloc[0]
+        interval = f"{best.rise:.3f} ({best.low:.3f} to {best.high:.3f})"
+        other = f"{best.times:.2f} times {against}'s (p = {best.p_holm:.2g})"
+        said.append(f"{square(*kind)}: most by {best.name}'s images, {interval}, {other}.")
     return "\n".join(said)

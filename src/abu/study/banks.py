@@ -154,9 +154,10 @@ def record(
 
 
 def replayed(bank: Bank, shared: Retraining, steps: int) -> tuple[str, float]:
-    """Train the first steps of a recorded half again: its name, and the largest relative difference
-    of a loss. Raises ValueError for more than ``abu.diffusion.replay`` allows."""
-    row = bank.models[bank.models.pair >= 0].index[0]
+    """Train the first steps again of a recorded model that went without some images: its name, and
+    the largest relative difference of a loss. Raises ValueError for more than
+    ``abu.diffusion.replay`` allows."""
+    row = bank.models.index[~bank.kept.all(1)][0]
     name = bank.models.name[row]
     again = retrain(shared, bank.removed(row), int(bank.models.seed[row]), stop=steps)["training"]
     file = bank.folder / "models" / f"{name}.npz"
@@ -197,7 +198,8 @@ def audited(bank: Bank, asked: Asked, number: int, engine: Engine) -> Audit:
     return Audit(name, recorded, trained, facts)
 
 
-def main(hours: str | None = None) -> None:
+def opened() -> tuple[dict, Asked, Components, Engine]:
+    """Of the study in this folder: parameters of ``retrain``, its bank, components, the engine."""
     study = YAML(typ="safe").load(ROOT / "params.yaml")
     common, options = study["common"], study["retrain"]
     device = use_device(common["device"], common["threads"])
@@ -207,7 +209,11 @@ def main(hours: str | None = None) -> None:
     shared = retraining_of(trained, data, components, str(device))
     asked = asked_of(options, trained, shared, options["batch_size"])
     named = ("engine", "ray_address", "task_cpus", "task_gpus", "device")
-    engine = Engine(*(common[name] for name in named))
+    return options, asked, components, Engine(*(common[name] for name in named))
+
+
+def main(hours: str | None = None) -> None:
+    options, asked, components, engine = opened()
     missing = record(Path(options["bank"]), asked, components, engine, hours and float(hours))
     print(f"{len(asked.plan) - missing} of {len(asked.plan)} models are recorded")
 

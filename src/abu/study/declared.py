@@ -31,6 +31,10 @@ NULLABLE = {  # null though their default is another
 }
 SYSTEM = {"kind": str, "category": str, "class_word": str, "train_prompt": str, "keep": dict}
 FORMS = {  # of mappings whose keys are not free, and of what no annotation of a notebook says
+    "latin": {
+        **{"folder": str, "methods": list[str], "squares": list[list[int | bool]]},
+        **{"queries": int, "group": int, "seed": int},
+    },
     "features": {"weights": str, "dimension": int, "cotangents": int, "timesteps": list[int]},
     "regions": dict[str, list[float] | str],
     "sampler": {"steps": int, "guidance": float, "eta": float},

@@ -13,6 +13,7 @@ from abu.core.attribution import RISE_DRAWS
 from abu.data.progress import track
 from abu.data.published import model_name
 from abu.diffusion.device import find_device
+from abu.study.caching import spread
 from abu.study.footprint import Bench, measure
 
 
@@ -77,8 +78,8 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     held = 24 * rows + 40 * q * n + curvature
     picture = lambda n, steps: Counter(sample=n * steps, prepare=n)
 
-    def unlearn(c: dict, tasks: int, queries: int, every: int) -> Counter:
-        at = -(-times // every) * tasks
+    def unlearn(c: dict, tasks: int, queries: int) -> Counter:
+        at = len(spread(times, c["every"])) * tasks
         tried = RISE_DRAWS * RISE_TRIES if c.get("relative_norm", c.get("alpha")) is None else 0
         gradient, losses = c["gradient_draws"], rows // times + queries
         steps = at * c.get("steps", 1)
@@ -100,7 +101,7 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     work = Counter(losses=rows, fisher=draws, influence=walked * (store > 0))
     stored = 2 * walked * (1 + cache["cotangents"]) * store
     yield "cache", work, curvature + 4 * rows + stored, held + stored * min(1, cache["shard"] / n)
-    yield "unlearn", unlearn(bench.of("unlearn"), q, q, 1), q * (4 * rows + 18 * n), held
+    yield "unlearn", unlearn(bench.of("unlearn"), q, q), q * (4 * rows + 18 * n), held
     c, tune, square = bench.of("compare"), study["tune"], 32 * min(n, bench.like["dimension"]) ** 2
     work = sketch(bench.like, c["methods"], n if c["features"] else 0, q)
     yield "compare", work, 10 * q * n * (len(c["methods"]) + 6), 4 * held + square
@@ -120,26 +121,23 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
         return
     tries = tuning * len(tune["rise"]) * len(tune["damping"])
     work = sketch(tune, [m for m in METHODS if METHODS[m][2]], n, tuning)
-    work += unlearn(tune, tries, tuning, tune["every"])
+    work += unlearn(tune, tries, tuning)
     yield "tune", work, 5e3, held + square
     c, asked = study["localize"], 3 * len(study["localize"]["pairs"])
-    work = unlearn(c, asked * len(c["prompts"]), asked, c["every"])
+    work = unlearn(c, asked * len(c["prompts"]), asked)
     yield "localize", work, asked * 10 * n + 5e5, held
     c, r = study["influence"], study["retrain"]
     again = c["probes"] * (len(c["probe_norms"]) + 4) + c["candidates"] * (q if store else 1)
-    work = Counter(gradient=q * c["gradient_draws"] * times, losses=again * rows)
+    at = len(spread(times, c["every"]))
+    work = Counter(gradient=q * c["gradient_draws"] * at, losses=again * rows * at // times)
     work["influence"] = 0 if store else walked
     yield "influence", work, 50 * q * n, held + 12 * q * size
     groups = len(r["groups"]) or q
-    again = bool(r["methods"]) * r["alone"] + len({*r["seeds"], *r["floors"]})
-    again += (
-        bool(r["methods"])
-        * (len(r["methods"]) + r["draws"])
-        * len(r["k"])
-        * groups
-        * len(r["seeds"])
-    )
-    again += bool(r["signal"]) * (1 + r["signal_draws"])
+    removals = (len(r["methods"]) + r["draws"]) * len(r["k"]) * groups * len(r["seeds"])
+    again = len({*r["seeds"], *r["floors"]}) + bool(r["methods"]) * removals
+    squares = r["latin"] and len(r["latin"]["squares"]) * len(r["latin"]["methods"])
+    if squares and not r["bank"]:
+        again += squares * r["latin"]["queries"] // r["latin"]["group"]
     halves, whole = 2 * sum(r["pairs"]), len(r["full_seeds"])
     learns = halves / 2 + whole + again - 1
     if r["bank"]:  # one half is audited, one begun

@@ -25,14 +25,7 @@ MEMO = Path("scratch/digests.json")
 STAGE_DEPS = re.compile(rf"{OUT}/(\w+)\.json")
 WATCHED = re.compile(r"\$\{(\w+\.\w+)\}")
 MADE = ("results", "scratch")  # a stage's own
-WORDS = {
-    "keep",
-    "pairs",
-    "prompts",
-    "tuning",
-    "signal",
-    "groups",
-}  # parameters whose texts are no paths
+WORDS = {"keep", "pairs", "prompts", "tuning", "groups"}  # parameters whose texts are no paths
 
 
 def texts(place: str, value) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,129 @@
+"""Leave-K-out by Latin squares: what becomes of queries without the images that a method named,
+each (query, method) judged once a square, in equal company.
+
+Queries go in groups. Retraining r of a group removes, for the query in place q, the top K of method
+q + r, counted round: each model goes without images of all of its group's queries, each named by
+another method, and as many models as there are methods judge them all.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from abu.diffusion.noise import permutation, stream
+from abu.judge.bank import Model
+from abu.judge.intervals import holm, two_sided
+from abu.judge.ranking import rank
+
+SQUARE = ["k", "besides", "group"]
+"""What names a square: images removed for each query, whether its right images are removed in every
+arm besides, and the group."""
+
+
+def groups_of(kinds: Sequence[str], count: int, size: int) -> list[list[int]]:
+    """``count`` of the queries (numbers) in groups of ``size``, each of all kinds in proportion, by
+    a named draw.
+
+    Raises ValueError for more queries than there are, and a count that leaves a group short.
+    """
+    of_kind = np.asarray(kinds)
+    if count > len(of_kind) or count % size:
+        expected = f"expected at most {len(of_kind)}, and a multiple of the group's {size}"
+        raise ValueError(f"{count} queries for Latin squares; {expected}")
+    places = {}
+    for kind in dict.fromkeys(kinds):
+        rows = np.flatnonzero(of_kind == kind)
+        order = permutation(len(rows), "latin", kind)
+        places |= {int(rows[i]): (p + 0.5) / len(rows) for p, i in enumerate(order)}
+    chosen = sorted(places, key=lambda row: (places[row], row))[:count]
+    return [chosen[start :: count // size] for start in range(count // size)]
+
+
+def plan_squares(
+    scores: Mapping[str, np.ndarray],
+    ids: Sequence,
+    groups: Sequence[Sequence[int]],
+    squares: Sequence[tuple[int, bool]],
+    right: np.ndarray,
+) -> pd.DataFrame:
+    """Rows of a plan: ``SQUARE``, ``model`` (its name), ``query`` (row), ``method``, and ``images``
+    (ids) that the model goes without on behalf of that query and method, and ``also`` besides.
+
+    ``scores``: [Q, N] by method; an image of score -inf is never removed. ``squares``: (k, besides)
+    of each group. ``right``: bool [Q, N]. Raises ValueError for a group larger than the number of
+    methods, where one method would stand twice in a model.
+    """
+    names, places = list(scores), np.asarray(ids)
+    if odd := [len(group) for group in groups if len(group) > len(names)]:
+        raise ValueError(f"a group of {odd[0]} queries; expected at most {len(names)}, the methods")
+    rows = []
+    for g, group in enumerate(groups):
+        for k, besides in squares:
+            for r in range(len(names)):
+                model = f"latin-{g}-{k}{'-besides' * besides}-{r}"
+                for q, row in enumerate(group):
+                    method = names[(q + r) % len(names)]
+                    also = right[row] & besides
+                    values = np.where(also, -np.inf, scores[method][row])
+                    lowest = np.where(np.isfinite(values), values, np.finfo(np.float64).min)
+                    top = [i for i in rank(lowest)[:k] if np.isfinite(values[i])]
+                    images = {"images": places[top].tolist(), "also": places[also].tolist()}
+                    square = {"k": k, "besides": besides, "group": g}
+                    rows.append({**square, "model": model, "query": row, "method": method} | images)
+    return pd.DataFrame(rows)
+
+
+def models_of(plan: pd.DataFrame, seed: int) -> list[Model]:
+    """The models of a plan, in its order."""
+    union = lambda rows: tuple(sorted({id for row in (*rows.images, *rows.also) for id in row}))
+    models = plan.groupby("model", sort=False)
+    return [Model(seed, union(rows), label=name) for name, rows in models]
+
+
+def rises(plan: pd.DataFrame, measured: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:
+    """The plan's rows of squares that are whole, with what a removal did to its query: each column
+    of ``measured`` (indexed by model and query) less that of ``floor`` (by query), a model of the
+    same seed from which nothing was removed."""
+    there = plan.model.isin(measured.index.unique("model"))
+    whole = plan[there.groupby([plan[name] for name in SQUARE]).transform("all")]
+    at = measured.loc[pd.MultiIndex.from_frame(whole[["model", "query"]])]
+    found = at.to_numpy() - floor.loc[whole["query"]].to_numpy()
+    return whole.assign(**dict(zip(measured.columns, found.T))).reset_index(drop=True)
+
+
+def summary(
+    found: pd.DataFrame, against: str, value: str = "loss", seed: int = 0, resamples: int = 2000
+) -> pd.DataFrame:
+    """Of squares of each kind (k, besides) and each method, best first: ``queries``, ``images``
+    removed for each, the mean ``rise`` of ``value`` with the ends of its 95 % interval, how far it
+    lies ``over`` that of the method ``against``, ``times`` as high, with ``p`` and, corrected for
+    the number of comparisons (Holm), ``p_holm``.
+
+    Queries are drawn again: what a method named for the queries of one group is removed from as
+    many models, so they share no training.
+    """
+    parts = []
+    for square, rows in found.groupby(SQUARE[:2], sort=False):
+        wide, values = rows.pivot(index="query", columns="method", values=value), []
+        for b in range(resamples):
+            chosen = stream(seed, "latin", b).integers(len(wide), size=len(wide))
+            values.append(wide.to_numpy()[chosen].mean(0))
+        drawn, other = pd.DataFrame(values, columns=wide.columns), wide[against].mean()
+        low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+        part = pd.DataFrame({"rise": wide.mean(), "low": low, "high": high})
+        part["over"], part["times"] = part.rise - other, part.rise / other
+        part["p"] = drawn.sub(drawn[against], axis=0).apply(lambda d: two_sided(d.to_numpy()))
+        part["queries"], part["images"] = len(wide), rows.groupby("method").images.agg(count)
+        part = part.reset_index().assign(**dict(zip(SQUARE, square)))
+        parts.append(part.sort_values("rise", ascending=False, kind="stable"))
+    table = pd.concat(parts)
+    compared = (table.method != against).to_numpy()
+    table.loc[~compared, "p"] = np.nan
+    table.loc[compared, "p_holm"] = holm(table.p[compared].to_numpy())
+    return table.set_index([*SQUARE[:2], "method"])
+
+
+def count(images: pd.Series) -> float:
+    """Mean length of lists."""
+    return images.str.len().mean()
