@@ -46,11 +46,11 @@ from abu.data.scores import read_scores
 from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.unet import select_weights
-from abu.judge.bank import read_bank
+from abu.judge.bank import Bank, read_bank
 from abu.judge.lds import ALL, compare, table_of
 from abu.judge.search import Search
 from abu.judge.sharpen import product, sharpen
-from abu.judge.verdict import verdict_of
+from abu.judge.verdict import Verdict, verdict_of
 from abu.study.caching import load_cached, read_cache
 from abu.study.engines import Engine
 from abu.study.folders import results
@@ -96,6 +96,11 @@ class Side:
     @cached_property
     def queries(self) -> tuple[pd.DataFrame, Queries, Tensor]:
         return load_queries(tuning=self.tuning)
+
+    def verdict(self, bank: Bank) -> Verdict:
+        """What the pairs say that choose, or report."""
+        table, z, _ = self.queries
+        return verdict_of(bank, table.name, z.latents.numpy(), self.tuning)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -231,17 +236,26 @@ def learned_mix(tuning: Side, judge: Callable) -> np.ndarray:
     return np.exp(best.x)
 
 
-def main() -> None:
-    os.chdir(ROOT)
+def recorded() -> Bank:
+    """The bank that judged the study."""
+    return read_bank(Path(json.loads(Path("results/retrain/bank.json").read_text())["bank"]))
+
+
+def opened() -> tuple[Side, Side]:
+    """Queries that choose, and those that are reported, of the study in this folder."""
     system, study = load_system(), YAML(typ="safe").load(Path("params.yaml"))
     cached = load_cached(system, study["common"]["seed"], 64, torch.device("cpu"), SPEED)
     load = lambda name: json.loads((results("tune") / name).read_text())
     captions = {row[0]: row[2] for row in read_annotations(Path(study["prepare"]["annotations"]))}
     given = system, cached, load("chosen.json"), load("features.json"), captions
-    tuning, reported = (Side(tunes, *given) for tunes in (True, False))
-    bank = read_bank(Path(json.loads(Path("results/retrain/bank.json").read_text())["bank"]))
-    known = lambda side: (side.queries[0].name, side.queries[1].latents.numpy(), side.tuning)
-    chooses, reports = (verdict_of(bank, *known(side)) for side in (tuning, reported))
+    return Side(True, *given), Side(False, *given)
+
+
+def main() -> None:
+    os.chdir(ROOT)
+    tuning, reported = opened()
+    system, bank = reported.system, recorded()
+    chooses, reports = (side.verdict(bank) for side in (tuning, reported))
     search = Search(chooses, right_images(tuning.queries[0], system.table), SHARPNESS)
     weights = learned_mix(tuning, search.judge[1])
     ideas = {

@@ -175,6 +175,23 @@ def ideas(table: pd.DataFrame, confirmed: pd.DataFrame | None) -> str:
     return f"{lines}\n\n{wrapped(later)}"
 
 
+def draws(table: pd.DataFrame, drawn: pd.DataFrame) -> str:
+    """Gradient methods by how many timesteps they look at, and the comparison that was named."""
+    names = table.index.str.rpartition(", ")
+    wide = table.assign(name=names.get_level_values(0), at=names.get_level_values(2).astype(int))
+    counts = sorted(wide["at"].unique())
+    rows = [["method", *[f"{count} timesteps" for count in counts]], ["---"] * (1 + len(counts))]
+    for name, part in wide.groupby("name", sort=False):
+        rows.append([name, *[scored(row) for row in part.set_index("at").loc[counts].itertuples()]])
+    said = [
+        f"""on the {row.pairs} pairs {which}, {row.method.partition(",")[0]} differs from D-TRAK by
+        {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f}, p = {row.p:.2g})"""
+        for which, row in zip(("that report", "of them alone that came later"), drawn.itertuples())
+    ]
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return f"{lines}\n\n{wrapped('With 20 timesteps, ' + '; '.join(said) + '.')}"
+
+
 def eight(table: pd.DataFrame) -> str:
     """Eight customized models: how well each method finds their exemplars."""
     by = {name: part.set_index("method") for name, part in table.groupby("name")}
@@ -207,6 +224,10 @@ def parts(root: Path = ROOT) -> dict[str, str]:
         "ideas": ideas(
             pd.read_csv(root / "benchmarks/ideas.csv"),
             pd.read_csv(later) if later.is_file() else None,
+        ),
+        "draws": draws(
+            pd.read_csv(root / "benchmarks/draws.csv", index_col=0),
+            pd.read_csv(root / "benchmarks/drawn.csv"),
         ),
         "eight": eight(pd.read_csv(root / "results/eight/summary.csv")),
         "regressed": regressed(retrained, ceiling),
