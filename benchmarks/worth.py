@@ -29,7 +29,7 @@ from abu.study.costs import COLUMNS, PATH, read
 from abu.study.folders import results
 
 LEAST = 1e-3  # seconds; what takes less is drawn there
-EVERY = (2, 5)  # of AbU's timesteps
+EVERY = (2,)  # of AbU's timesteps
 
 
 def fewer_timesteps(sharpness: float | None) -> pd.DataFrame:

@@ -124,6 +124,12 @@ def test_methods_that_name_alike_are_not_told_apart() -> None:
     assert (summary(found, "random").p_holm.dropna() > 0.05).all()
 
 
+def test_scores_that_are_no_numbers_are_refused(world) -> None:
+    scores = {**world["scores"], "noisy": np.full((Q, N), np.nan)}
+    with pytest.raises(FloatingPointError, match="scores are not finite"):
+        plan_squares(scores, IDS, [[0, 1]], SQUARES, world["right"])
+
+
 def test_a_group_larger_than_the_methods_is_refused(world) -> None:
     with pytest.raises(ValueError, match="a group of 5 queries; expected at most 4, the methods"):
         plan_squares(world["scores"], IDS, [[0, 1, 2, 3, 4]], SQUARES, world["right"])

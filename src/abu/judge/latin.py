@@ -31,7 +31,7 @@ def groups_of(kinds: Sequence[str], count: int, size: int) -> list[list[int]]:
     if count > len(of_kind) or count % size:
         expected = f"expected at most {len(of_kind)}, and a multiple of the group's {size}"
         raise ValueError(f"{count} queries for Latin squares; {expected}")
-    places = {}
+    places: dict[int, float] = {}
     for kind in dict.fromkeys(kinds):
         rows = np.flatnonzero(of_kind == kind)
         order = permutation(len(rows), "latin", kind)
@@ -52,7 +52,8 @@ def plan_squares(
 
     ``scores``: [Q, N] by method; an image of score -inf is never removed. ``squares``: (k, besides)
     of each group. ``right``: bool [Q, N]. Raises ValueError for a group larger than the number of
-    methods, where one method would stand twice in a model.
+    methods, where one method would stand twice in a model, FloatingPointError for other scores that
+    are not finite.
     """
     names, places = list(scores), np.asarray(ids)
     if odd := [len(group) for group in groups if len(group) > len(names)]:
@@ -66,8 +67,9 @@ def plan_squares(
                     method = names[(q + r) % len(names)]
                     also = right[row] & besides
                     values = np.where(also, -np.inf, scores[method][row])
-                    lowest = np.where(np.isfinite(values), values, np.finfo(np.float64).min)
-                    top = [i for i in rank(lowest)[:k] if np.isfinite(values[i])]
+                    named = values > -np.inf
+                    order = rank(np.where(values == -np.inf, np.finfo(np.float64).min, values))
+                    top = [i for i in order[:k] if named[i]]
                     images = {"images": places[top].tolist(), "also": places[also].tolist()}
                     square = {"k": k, "besides": besides, "group": g}
                     rows.append({**square, "model": model, "query": row, "method": method} | images)
