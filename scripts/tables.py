@@ -110,7 +110,7 @@ def verdict(
         {asked} claims of the paper {paper["held"] or "none"} held on this small model and easy
         data, {paper["not held"]} did not ([the table](results/report.ipynb)); and ridge
         regression, which asks no model, {apart} from it: where a concept's pictures look alike,
-        pictures say nearly all. By [ablations](results/ablations/table.md): {said}.""",
+        pictures say nearly all. By [earlier ablations](results/ablations/table.md): {said}.""",
         width=120,
     )
 
