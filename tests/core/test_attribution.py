@@ -18,8 +18,10 @@ from abu.core.attribution import (
     gradient_of,
     influence_of,
     losses_of,
+    move_along,
     move_of,
     rescore,
+    scores_of,
     shards,
     store_of,
     unit_moves,
@@ -29,7 +31,7 @@ from abu.core.curvature import eigenbasis
 from abu.core.fisher import fisher_diagonal, query_gradient
 from abu.core.regions import box
 from abu.core.store import leading, project
-from abu.core.unlearn import Newton, moved
+from abu.core.unlearn import Newton, moved, score
 from abu.data.images import Images
 from abu.data.queries import Queries
 from abu.data.readers import Tensors
@@ -94,7 +96,9 @@ def test_stages_of_an_answer_agree(shared: Attribution) -> None:
     gradients = {name: torch.stack([g[name] for g in gradients]) for name in gradients[0]}
     unit = unit_moves(shared, gradients, "diagonal", 0.1)
     deltas = {name: 0.1 * move for name, move in unit.items()}
-    few = rescore(shared, [3, 1], {name: move[1] for name, move in deltas.items()})["losses"]
+    move = move_along(unit, 1, 0.1)
+    assert all(torch.equal(move[name], deltas[name][1]) for name in deltas)
+    few = rescore(shared, [3, 1], move)["losses"]
     assert torch.allclose(few, whole["losses"][[3, 1]], rtol=1e-4, atol=1e-6)
     plus = with_ekfac(shared, 2)
     unit = unit_moves(plus, gradients, "ekfac", 0.1)
@@ -104,9 +108,22 @@ def test_stages_of_an_answer_agree(shared: Attribution) -> None:
     assert not torch.allclose(ekfac["losses"], whole["losses"], rtol=1e-4)
     both = influence_of(shared, deltas, 2, 1, 4)
     assert both["linear"].shape == (2, 3, 2, 2, 3) and both["curved"].shape == (2, 3, 2, 2, 3, 2)
-    exact = forward_of(shared, {name: move[1] for name, move in deltas.items()}, 1, 4)
-    assert torch.allclose(exact["linear"], both["linear"][1], rtol=1e-3, atol=1e-6)
-    assert exact["curved"].shape == (3, 2, 2, 3)
+    exact = forward_of(shared, move, 1, 4)
+    assert torch.allclose(exact["linear"], both["linear"][1:], rtol=1e-3, atol=1e-6)
+    assert exact["curved"].shape == (1, 3, 2, 2, 3, 1)
+
+
+def test_scores_are_of_the_images_that_each_move_was_asked_about() -> None:
+    before, after = torch.rand(5, 2, 2, 3), torch.rand(2, 2, 2, 2, 3)
+    rows = np.array([[3, 1], [0, 4]])
+    found = scores_of(before, rows, [{"losses": losses} for losses in after])
+    assert found.shape == (2, 2) and found.dtype == np.float64
+    for q, i in np.ndindex(2, 2):
+        image = int(rows[q, i])
+        one = score(before[image : image + 1], after[q, i : i + 1])
+        assert found[q, i] == pytest.approx(one.item())
+    with pytest.raises(ValueError, match="zip"):
+        scores_of(before, rows, [{"losses": after[0]}])
 
 
 def test_shards_of_the_store_together_are_the_whole(shared: Attribution) -> None:

@@ -40,6 +40,11 @@ def test_store_answers_as_the_pass_over_the_images_does(
     kept = torch.cat([values[name][place] for name, place in basis.places.items()])
     largest = torch.cat(list(values.values())).sort().values[-len(kept) :]
     torch.testing.assert_close(kept.sort().values, largest)
+    for count in (1, len(kept) // 2, len(kept)):
+        first = basis.first(count).bool()
+        assert int(first.sum()) == count and set(kept[first].tolist()) >= set(
+            kept.sort().values[-count:].tolist()
+        )
 
 
 def test_what_cannot_be_stored_is_refused() -> None:

@@ -1,5 +1,7 @@
 """The leaderboard of a small bank: its parts are those of the functions that it calls."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from small_bank import DIFFERENCES, HALVES, LATENTS, NAMES, Recorded
 
 from abu.diffusion.noise import stream
 from abu.judge.lds import compare, lds
-from abu.judge.leaderboard import leaderboard_of
+from abu.judge.leaderboard import files_of, leaderboard_of
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import seeds_agree
 
@@ -45,3 +47,25 @@ def test_too_few_pairs_have_no_ceiling_and_no_known_query_no_leaderboard() -> No
     assert "seed_correlation" not in found.metrics
     assert board(Recorded(), QUERIES.assign(name="q4")) is None
     assert np.isfinite(found.table.drop(columns=["method", "kind"]).to_numpy(float)).all()
+
+
+def test_files_have_the_same_columns_with_and_without_a_bank() -> None:
+    tables, none = files_of(board(Recorded())), files_of(None)
+    assert {name: [*table] for name, table in none.items()} == {
+        name: [*table] for name, table in tables.items()
+    }
+    assert not any(map(len, none.values()))
+    assert tables["lds"].lds.tolist() == [round(x, 4) for x in board(Recorded()).table.lds]
+
+
+@pytest.mark.parametrize(
+    "chance, best, power",
+    [((-0.1, 0.1), 0.2, True), ((-0.1, 0.3), 0.2, False), ((0.01, 0.1), 0.2, False)],
+)
+def test_power_is_an_interval_of_chance_around_0_and_below_the_best(chance, best, power) -> None:
+    rows = [("random", "all", 0.0, *chance), ("ours", "all", 0.5, best, 0.9)]
+    rows += [("other", "all", 0.4, 0.0, 0.9), ("random", "style", 0.9, 0.8, 1.0)]
+    table = pd.DataFrame(rows, columns=["method", "kind", "lds", "low", "high"])
+    found = replace(board(Recorded()), table=table)
+    assert found.has_power() is power and found.has_power("absent") is None
+    assert found.over_all().index.tolist() == ["ours", "other", "random"]

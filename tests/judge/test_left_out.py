@@ -3,8 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from small_bank import HALVES, LATENTS, NAMES, Recorded
 
-from abu.judge.left_out import left_out_of, pictures_without
+from abu.diffusion.noise import stream
+from abu.judge.lds import predicted
+from abu.judge.left_out import left_out_of, pictures_by_halves, pictures_without, strayed
+from abu.judge.sharpen import sharpen
+from abu.judge.verdict import Verdict, verdict_of
 
 QUERIES = pd.DataFrame({"query": [4, 7, 9], "kind": ["plain", "plain", "style"]})
 MODELS = [  # method, k, draw, seed, group
@@ -51,3 +56,41 @@ def test_pictures_are_those_of_a_querys_own_removal_where_there_is_one() -> None
         "without pixel": [9, 10, 11],
     }
     assert pictures_without(models[:1], QUERIES["query"].tolist(), pictures, 0, 2) == {}
+
+
+def test_pictures_stray_by_pixels_and_by_what_is_seen_in_them() -> None:
+    pictures = stream("stray").random((3, 2, 3, 4, 4), dtype=np.float32)
+    seen = lambda pixels: pixels.mean((2, 3))
+    found = strayed(pictures, 1, seen)
+    for model, query in np.ndindex(3, 2):
+        now, own = pictures[model, query], pictures[1, query]
+        assert found["mse"][model, query] == pytest.approx(np.mean((now - own) ** 2))
+        a, b = now.mean((1, 2)), own.mean((1, 2))
+        near = a @ b / np.sqrt((a @ a) * (b @ b))
+        assert found["clip"][model, query] == pytest.approx(near, rel=1e-5)
+
+
+class Drawing(Recorded):
+    """A bank whose halves draw what tells them: 2 pair + side, of each query."""
+
+    def with_and_without(self, rows, told, pairs, seed):
+        best = np.abs(told).argmax(1)
+        side = (told[range(len(best)), best] > 0).astype(int)
+        drawn = [2 * np.asarray(pairs)[best] + s for s in (side, 1 - side)]
+        return tuple(np.ones((1, 3, 2, 2), np.uint8) * d[:, None, None, None] for d in drawn)
+
+
+def test_pictures_of_halves_stand_where_the_bank_was_asked() -> None:
+    scores, own = stream("scores").standard_normal((3, 10)), np.full((3, 3, 4, 4), 0.5, np.float32)
+    verdict = verdict_of(Drawing(), NAMES, LATENTS, False)
+    views = pictures_by_halves(Drawing(), verdict, scores, 2.0, own)
+    for query in (0, 2):  # the other was never asked
+        told = predicted(sharpen(scores[[query]], 2.0), HALVES[verdict.pairs])[0]
+        pair = int(np.abs(told).argmax())
+        for side, view in zip((told[pair] > 0, told[pair] <= 0), views):
+            assert view.shape == own.shape and view.dtype == np.float32
+            assert view[query] == pytest.approx((2 * verdict.pairs[pair] + side) / 255)
+    assert all((view[1] == 0.5).all() for view in views) and (own == 0.5).all()
+    empty = np.zeros(0)
+    with pytest.raises(ValueError, match="the bank has no pair of halves"):
+        pictures_by_halves(Drawing(), Verdict(empty, empty, empty, empty, [], None), scores, 1, own)

@@ -17,7 +17,7 @@ from abu.report.heat import heatmaps, matrix, short
 from abu.report.intervals import intervals, leaderboard
 from abu.report.lines import curves, trends
 from abu.report.pictures import faded, gallery, grid, strips, wrap
-from abu.report.points import against, agreement, worth
+from abu.report.points import GAP, against, agreement, placed, worth
 from abu.report.spread import FEW, distributions
 from abu.report.style import COLOURS, DPI, LOOKS, SMALL, WIDTH, look, save
 
@@ -138,3 +138,14 @@ def test_what_lies_outside_a_region_fades() -> None:
 def test_words_are_short() -> None:
     assert wrap("skull with cowboy hat", 11) == "skull with\ncowboy hat" and wrap("", 3) == ""
     assert [short(value) for value in (0.256, -0.05, 1.0, 0.0)] == [".26", "-.05", "1.00", ".00"]
+
+
+def test_names_beside_points_do_not_overlap() -> None:
+    rows = [(2.0, 0.73), (2.0, 0.74), (2.05, 0.75), (1.4, 0.74), (1.4, 0.745), (0.01, 0.74)]
+    table = pd.DataFrame(rows, columns=["seconds", "lds"]).sort_values("lds")
+    places = placed(table)
+    for side in (False, True):
+        crowd = sorted(at for (left, at), s in zip(places, table.seconds) if left == side and s > 1)
+        assert len(crowd) >= 2 and np.diff(crowd).min() > GAP * 0.99
+    assert all(at >= lds for (_, at), lds in zip(places, table.lds))
+    assert places[list(table.seconds).index(0.01)] == (False, 0.74), "alone: at its own height"

@@ -18,6 +18,10 @@ def test_the_most_harmful_is_named_first() -> None:
     assert first.startswith("Without the first 1 images") and "abu 0.500 ± 0.500, random" in first
     assert last.endswith("abu 0.900 ± 0.900, random 0.200 ± 0.200.")
     assert removed(TABLE[:0]) == "No method's images were removed."
+    floor = pd.Series({"raw_loss": 0.12345})
+    said = "Another seed alone: {'raw_loss': 0.1234}\n"
+    assert removed(TABLE, floor) == said + removed(TABLE)
+    assert removed(TABLE, floor[:0]) == removed(TABLE)
 
 
 def test_figures_show_what_was_measured() -> None:

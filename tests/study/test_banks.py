@@ -13,7 +13,8 @@ from studies import read
 from abu.data.prepared import Prepared
 from abu.judge.bank import read_bank
 from abu.study import banks
-from abu.study.banks import Asked, asked_of, audited, check_bank, record, replayed, retraining_of
+from abu.study.audits import audited, replayed
+from abu.study.banks import Asked, asked_of, check_bank, record, retraining_of
 from abu.study.engines import Engine
 from abu.study.system import load_system
 from abu.study.tasks import run_tasks

@@ -12,11 +12,12 @@ from studies import read
 
 from abu.data.prepared import Prepared
 from abu.judge.bank import read_bank
-from abu.judge.latin import models_of, rises, summary
+from abu.judge.latin import answers, models_of, rises, summary
 from abu.study import banks
-from abu.study.banks import Asked, asked_of, record, replayed, retraining_of
+from abu.study.audits import replayed
+from abu.study.banks import Asked, asked_of, record, retraining_of
 from abu.study.engines import Engine
-from abu.study.latin import answers, planned, read_plan, recorded_squares, write_plan
+from abu.study.latin import planned, read_plan, recorded_squares, write_plan
 from abu.study.system import load_system
 from abu.study.tasks import run_tasks
 

@@ -1,11 +1,14 @@
 """Similarity of a query and a training image: scores float64 [Q, N] from a pair of evidence, of
 queries [Q, ...] and of training images [N, ...], which may come in parts."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from abu.data.rows import Parts, in_parts
+from abu.data.images import Images
+from abu.data.queries import Queries
+from abu.data.rows import Parts, column, in_parts
 from abu.diffusion.noise import stream
 
 Pair = tuple[Tensor, Tensor | Parts]
@@ -37,3 +40,14 @@ def chance(names: list[str], ids: list[int], seed: int) -> Tensor:
     """Uniform draws, each named (seed, "random", query, image id)."""
     draw = lambda name, id: stream(seed, "random", name, id).random()
     return torch.tensor([[draw(name, id) for id in ids] for name in names], dtype=torch.float64)
+
+
+def alike(queries: Queries, images: Images) -> dict[str, np.ndarray]:
+    """Scores, float64 [Q, N], that ask no model: distance of ``latents`` to the image's (not its
+    mirror image's), and cosine of the mean token states of ``captions``, the image's first."""
+    words = torch.cat([part.mean(1) for part in column(images.texts)])
+    scores = {
+        "latents": distance((queries.latents, column(images.latents))),
+        "captions": cosine((queries.texts.mean(1), words)),
+    }
+    return {name: values.numpy() for name, values in scores.items()}

@@ -4,10 +4,11 @@ A task is a function of what all share and of its own arguments; it returns name
 process runs it, its numbers are the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from abu.core.curvature import factors, precondition, rotated_squares, squares, 
 from abu.core.fisher import per_example, query_gradient, query_loss
 from abu.core.influence import forward_mode, gauss_newton
 from abu.core.store import Basis, project
-from abu.core.unlearn import Newton, moved, norm, unlearn
+from abu.core.unlearn import Newton, moved, norm, score, unlearn
 from abu.data.checks import check_counts
 from abu.data.images import Images
 from abu.data.queries import NO_QUERIES, Queries
@@ -156,12 +157,28 @@ def unit_moves(shared: Attribution, gradients: Tensors, curvature: str, damping:
     return {name: torch.stack([move[name] for move in moves]) for name in gradients}
 
 
+def move_along(moves: Tensors, q: int, length: float) -> Tensors:
+    """The move of relative norm ``length`` along number ``q`` of ``unit_moves``."""
+    return {name: length * unit[q] for name, unit in moves.items()}
+
+
 def rescore(shared: Attribution, rows: Sequence[int], delta: Tensors) -> Tensors:
     """Task: ``losses`` [n, F, C, T] of the images in ``rows`` alone after a move: the second of two
     stages."""
     chosen = replace(shared, images=shared.images[rows])
     with moved(shared.denoiser.model(), shared.placed(delta)):
         return {"losses": chosen.losses()}
+
+
+def scores_of(
+    before: Tensor, rows: Iterable[Sequence[int]], after: Iterable[Mapping[str, Tensor]]
+) -> np.ndarray:
+    """Scores, float64 [moves, n], of the n images in ``rows`` of each move: from the losses of all
+    ``before`` any move, [N, F, C, T], and what ``rescore`` gave of those ``after`` each."""
+    each = []
+    for own, found in zip(rows, after, strict=True):
+        each.append(score(before[torch.as_tensor(own)], found["losses"]).numpy())
+    return np.stack(each)
 
 
 def influence_of(
@@ -175,10 +192,11 @@ def influence_of(
 
 
 def forward_of(shared: Attribution, delta: Tensors, first: int, last: int) -> Tensors:
-    """Task: both terms of one move without estimation, ``linear`` and ``curved`` [n, F, C, T]."""
+    """Task: both terms of one move without estimation, in the form of ``influence_of``: ``linear``
+    [1, n, F, C, T] and ``curved`` [..., 1]."""
     images, move = shared.images[first:last], shared.placed(delta)
     linear, curved = forward_mode(shared.denoiser, move, images, shared.grid)
-    return {"linear": linear, "curved": curved}
+    return {"linear": linear[None], "curved": curved[None, ..., None]}
 
 
 def store_of(shared: Attribution, basis: Basis, cotangents: int, first: int, last: int) -> Tensors:

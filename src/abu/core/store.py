@@ -38,8 +38,9 @@ class Basis:
     scale: Tensor
 
     def first(self, dimension: int) -> Tensor:
-        """Positions of the ``dimension`` largest of the p coordinates, int64."""
-        return self.scale.argsort(descending=True, stable=True)[:dimension]
+        """1 at the ``dimension`` largest of the p coordinates, 0 at others, float32 [p]."""
+        places = self.scale.argsort(descending=True, stable=True)[:dimension]
+        return torch.zeros(len(self.scale)).index_fill_(0, places, 1.0)
 
     def of(self, gradients: Tensors) -> Tensor:
         """Coordinates [Q, p] of moves [Q, O, I] by weight, scaled so that their product with stored

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from abu.core.quick import Quick
 from abu.judge.lds import correlations
 from abu.judge.ranking import found_among
 from abu.judge.search import mean_precision
@@ -42,3 +43,43 @@ def recalls(
     found = lambda scores: [found_among(scores, finite, count, k).mean() for count in counts]
     columns = {name: found(scores) for name, scores in methods.items()}
     return pd.DataFrame({"candidates": counts, **columns})
+
+
+def along(
+    lengths: Mapping[str, float], walked: np.ndarray, quick: Quick, exact: Quick
+) -> pd.DataFrame:
+    """Of one query's moves of named relative norms, a row each: mean ``rise`` of the images' losses
+    after the finite step, ``walked`` [moves, N], and its rank correlation with each term of a
+    ``quick`` answer, with both, and with both of the ``exact`` one."""
+    rows = []
+    for (name, length), rises in zip(lengths.items(), walked):
+        told = {
+            "linear": quick.rise(length, [1]),
+            "Gauss-Newton": quick.rise(length, [2]),
+            "both": quick.rise(length),
+            "both, exact": exact.rise(length),
+        }
+        like = {term: correlations(scores, rises[None])[0] for term, scores in told.items()}
+        rows.append({"relative_norm": name, "rise": rises.mean(), **like})
+    return pd.DataFrame(rows)
+
+
+def estimators_of(
+    parts: Mapping[tuple[str, int], Quick], lengths: np.ndarray, finite: np.ndarray
+) -> pd.DataFrame:
+    """Of answers by ``what`` they have and how many of it (``value``): mean rank correlation with
+    the ``finite`` scores [Q, N] at each query's relative norm, ``lengths`` [Q]."""
+    rows = []
+    for (what, value), part in parts.items():
+        like = correlations(part.rise(lengths), finite).mean()
+        rows.append({"what": what, "value": value, "spearman": like})
+    return pd.DataFrame(rows)
+
+
+def refined(first: np.ndarray, picked: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
+    """Scores of two stages: those of the ``first``, [Q, N], but for the images that it ``picked``,
+    int [Q, K], which have those of the ``second``, [Q, K]; and the rank correlation of the two
+    stages among the picked, mean over queries."""
+    scores = first.copy()
+    np.put_along_axis(scores, picked, second, 1)
+    return scores, float(correlations(np.take_along_axis(first, picked, 1), second).mean())

@@ -6,13 +6,14 @@ q + r, counted round: each model goes without images of all of its group's queri
 another method, and as many models as there are methods judge them all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
 from abu.diffusion.noise import permutation, stream
-from abu.judge.bank import Model
+from abu.judge.bank import Bank, Model
 from abu.judge.intervals import holm, two_sided
 from abu.judge.ranking import rank
 
@@ -81,6 +82,42 @@ def models_of(plan: pd.DataFrame, seed: int) -> list[Model]:
     union = lambda rows: tuple(sorted({id for row in (*rows.images, *rows.also) for id in row}))
     models = plan.groupby("model", sort=False)
     return [Model(seed, union(rows), label=name) for name, rows in models]
+
+
+def answers(
+    plan: pd.DataFrame, latin: Bank, bank: Bank, embed: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What recorded models made of the queries of their plan, by model and query: ``loss``, ``mse``
+    of the picture to that of the model from which nothing was removed, and ``clip``, 1 less the
+    cosine similarity of the two; and the same of that model itself, by query. ``embed``: of pixels
+    [B, 3, H, W] in [0, 1].
+
+    Raises ValueError where a model went without other images than its plan says, or the ``bank``
+    lacks the model of their seed from which nothing was removed.
+    """
+    seeds, place = set(latin.models.seed), {n: row for row, n in enumerate(latin.queries.name)}
+    whole = bank.models[bank.models.seed.isin(seeds) & (bank.models.pair < 0)]
+    if len(seeds) != 1 or len(whole) != 1:
+        found = f"{latin.folder} has models of seeds {sorted(seeds)}"
+        raise ValueError(f"{found}; expected one, of which {bank.folder} has a whole model")
+    removed = {model.name: model.removed for model in models_of(plan, 0)}
+    for row, name in enumerate(latin.models.name):
+        if removed.get(name) != tuple(sorted(latin.removed(row))):
+            raise ValueError(f"{latin.folder}: {name} went without other images than plan.csv says")
+    mean = lambda of, row: of.losses[row].mean((1, 2), dtype=np.float64)
+    drawn = lambda of, name: torch.from_numpy(of.drawn(name)).float() / 255
+    floor, pictures = mean(bank, whole.index[0]), drawn(bank, whole.name.iloc[0])
+    own, rows = embed(pictures), []
+    for row, name in enumerate(latin.models.name):
+        asked = plan[plan.model == name]["query"]
+        at = [place[query] for query in asked]
+        now = drawn(latin, name)[at]
+        mse = ((now - pictures[at]) ** 2).mean((1, 2, 3)).numpy()
+        clip = 1 - torch.cosine_similarity(embed(now), own[at], dim=-1).numpy()
+        values = {"loss": mean(latin, row)[at], "mse": mse, "clip": clip}
+        rows.append(pd.DataFrame({"model": name, "query": asked.to_numpy(), **values}))
+    none = pd.DataFrame({"loss": floor[: len(place)], "mse": 0.0, "clip": 0.0}, index=list(place))
+    return pd.concat(rows).set_index(["model", "query"]), none
 
 
 def rises(plan: pd.DataFrame, measured: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,11 @@ from abu.judge.lds import ALL, compare, means_by_kind, table_of
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import Verdict, seeds_agree, verdict_of
 
+COLUMNS = {  # of the tables of a leaderboard, by the name of the file that keeps each
+    "lds": ["method", "kind", "queries", "lds", "low", "high", "raw"],
+    "comparisons": ["kind", "method", "other", "difference", "low", "high", "p", "p_holm", "apart"],
+}
+
 
 @dataclass(frozen=True)
 class Leaderboard:
@@ -26,6 +31,20 @@ class Leaderboard:
     compared: pd.DataFrame
     ceiling: dict[str, float]
     metrics: dict
+
+    def over_all(self) -> pd.DataFrame:
+        """Rows of ``table`` of the queries of all kinds, by method, best first."""
+        rows = self.table[self.table.kind == ALL].set_index("method")
+        return rows.sort_values("lds", ascending=False)
+
+    def has_power(self, chance: str = "random") -> bool | None:
+        """Whether the best method is told from the scores of ``chance``: their interval holds 0 and
+        ends below where the best one's begins. None where they were not judged."""
+        board = self.over_all()
+        if chance not in board.index:
+            return None
+        row = board.loc[chance]
+        return bool(row.low <= 0 <= row.high < board.iloc[0].low)
 
     def shown(self) -> pd.DataFrame:
         """Methods, best first, by kind; ``raw``, and the share of the ceiling where it is
@@ -74,3 +93,11 @@ def leaderboard_of(
         metrics |= agree | {"ceiling": ceiling}
     compared = compare(values, *given, comparisons, seed)
     return Leaderboard(verdict, judged, table, compared, ceiling, metrics)
+
+
+def files_of(board: Leaderboard | None) -> dict[str, pd.DataFrame]:
+    """The tables of a leaderboard to four decimals, by the name of the file that keeps each;
+    without rows where nothing was judged."""
+    if board is None:
+        return {name: pd.DataFrame(columns=columns) for name, columns in COLUMNS.items()}
+    return {"lds": board.table.round(4), "comparisons": board.compared.round(4)}

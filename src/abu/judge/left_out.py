@@ -1,12 +1,18 @@
 """Leave-K-out: how far queries' losses rise and their pictures stray without the images that each
 method named, beside what another seed does."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 
+from abu.judge.bank import Bank
 from abu.judge.deviations import deviations, summary
+from abu.judge.lds import predicted
+from abu.judge.sharpen import sharpen
+from abu.judge.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,17 @@ class LeftOut:
             own = table[[name for name in table if not name.startswith("raw_")]]
             metrics[f"k={k}"] = {method: row.dropna().to_dict() for method, row in own.iterrows()}
         return metrics
+
+
+def strayed(
+    pictures: np.ndarray, own: int, embed: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, np.ndarray]:
+    """How far pictures, float32 [R, Q, 3, H, W] in [0, 1] of R models, stray from those of model
+    number ``own``, float32 [R, Q] each: ``mse``, and ``clip``, the cosine similarity of what
+    ``embed`` makes of pixels [B, 3, H, W]."""
+    made = embed(torch.from_numpy(pictures).flatten(0, 1)).reshape(*pictures.shape[:2], -1)
+    near = torch.cosine_similarity(made, made[own][None], dim=-1).numpy()
+    return {"mse": ((pictures - pictures[own]) ** 2).mean((2, 3, 4)), "clip": near}
 
 
 def left_out_of(
@@ -88,3 +105,21 @@ def pictures_without(
         rows = [own.get(f"query {query}", part.index[0]) for query in queries]
         drawn[f"without {method}"] = pictures[rows, range(len(queries))]
     return drawn
+
+
+def pictures_by_halves(
+    bank: Bank, verdict: Verdict, scores: np.ndarray, sharpness: float | None, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures like the ``own`` ones, float32 [Q, 3, H, W] in [0, 1], in which the queries that the
+    bank was asked about are as drawn, enlarged, by the half that has most of what ``scores``
+    [Q, N], sharpened, name for each, and by the half that has least. Raises ValueError where the
+    bank has no halves."""
+    if verdict.seed is None:
+        raise ValueError("the bank has no pair of halves")
+    told = predicted(sharpen(scores[verdict.known], sharpness), verdict.halves)
+    both = bank.with_and_without(verdict.rows.tolist(), told, verdict.pairs, verdict.seed)
+    most, least = own.copy(), own.copy()
+    for view, small in zip((most, least), both):
+        times = own.shape[-1] // small.shape[-1]
+        view[verdict.known] = small.repeat(times, -1).repeat(times, -2) / np.float32(255)
+    return most, least

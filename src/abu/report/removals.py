@@ -24,11 +24,14 @@ def removals(table: pd.DataFrame, by_kind: pd.DataFrame) -> None:
     intervals({"all": most, **kinds}, "loss", "loss_se", f"rise of the loss, K = {k}")
 
 
-def removed(table: pd.DataFrame) -> str:
-    """The same in words: how far a query's loss rises, by method, the most harmful first."""
-    if not len(table):
-        return "No method's images were removed."
+def removed(table: pd.DataFrame, floor: pd.Series | None = None) -> str:
+    """The same in words: how far a query's loss rises, by method, the most harmful first, after the
+    ``floor``, what another seed alone does, where there is one."""
     said = []
+    if floor is not None and len(floor):
+        said.append(f"Another seed alone: {floor.round(4).to_dict()}")
+    if not len(table):
+        said.append("No method's images were removed.")
     for k, part in table.groupby(level="k"):
         worst_first = part.droplevel("k").sort_values("loss", ascending=False)
         each = [

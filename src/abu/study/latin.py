@@ -7,13 +7,11 @@ behalf of which query and method.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from abu.data.queries import right_images
 from abu.data.scores import read_scores
@@ -69,42 +67,6 @@ def recorded_squares(folder: Path, asked: Asked) -> Bank | None:
     check_bank(folder, asked, queries=False)
     found = read_bank(folder)
     return found if len(found.models) else None
-
-
-def answers(
-    plan: pd.DataFrame, latin: Bank, bank: Bank, embed: Callable[[torch.Tensor], torch.Tensor]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What recorded models made of the queries of their plan, by model and query: ``loss``, ``mse``
-    of the picture to that of the model from which nothing was removed, and ``clip``, 1 less the
-    cosine similarity of the two; and the same of that model itself, by query. ``embed``: of pixels
-    [B, 3, H, W] in [0, 1].
-
-    Raises ValueError where a model went without other images than its plan says, or the ``bank``
-    lacks the model of their seed from which nothing was removed.
-    """
-    seeds, place = set(latin.models.seed), {n: row for row, n in enumerate(latin.queries.name)}
-    whole = bank.models[bank.models.seed.isin(seeds) & (bank.models.pair < 0)]
-    if len(seeds) != 1 or len(whole) != 1:
-        found = f"{latin.folder} has models of seeds {sorted(seeds)}"
-        raise ValueError(f"{found}; expected one, of which {bank.folder} has a whole model")
-    removed = {model.name: model.removed for model in models_of(plan, 0)}
-    for row, name in enumerate(latin.models.name):
-        if removed.get(name) != tuple(sorted(latin.removed(row))):
-            raise ValueError(f"{latin.folder}: {name} went without other images than plan.csv says")
-    mean = lambda of, row: of.losses[row].mean((1, 2), dtype=np.float64)
-    drawn = lambda of, name: torch.from_numpy(of.drawn(name)).float() / 255
-    floor, pictures = mean(bank, whole.index[0]), drawn(bank, whole.name.iloc[0])
-    own, rows = embed(pictures), []
-    for row, name in enumerate(latin.models.name):
-        asked = plan[plan.model == name]["query"]
-        at = [place[query] for query in asked]
-        now = drawn(latin, name)[at]
-        mse = ((now - pictures[at]) ** 2).mean((1, 2, 3)).numpy()
-        clip = 1 - torch.cosine_similarity(embed(now), own[at], dim=-1).numpy()
-        values = {"loss": mean(latin, row)[at], "mse": mse, "clip": clip}
-        rows.append(pd.DataFrame({"model": name, "query": asked.to_numpy(), **values}))
-    none = pd.DataFrame({"loss": floor[: len(place)], "mse": 0.0, "clip": 0.0}, index=list(place))
-    return pd.concat(rows).set_index(["model", "query"]), none
 
 
 def record_squares(
