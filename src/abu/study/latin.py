@@ -42,8 +42,8 @@ def planned(options: dict, asked: Asked) -> pd.DataFrame:
     if RIGHT in options["methods"]:
         scores[RIGHT] = np.where(right, scored("latent"), -np.inf)
     groups = groups_of(queries.kind, options["queries"], options["group"])
-    squares = [(k, besides) for k, besides in options["squares"]]
-    plan = plan_squares(scores, ids, groups, squares, right)
+    square = lambda k, besides: plan_squares(scores, ids, groups, [(k, besides)], right)
+    plan = pd.concat([square(*given) for given in options["squares"]])  # each of all groups in turn
     return plan.assign(query=queries.name[plan["query"]].to_numpy())
 
 
