@@ -33,6 +33,7 @@ NAMES = {  # how README calls methods
     "clip-image": "CLIP",
 }
 CHOSEN_ON = 20  # pairs that report, when coupling-ridge was chosen among ideas
+ALIKE = ("pixel", "latent", "latent-ridge", "clip-image", "clip-text")  # they ask no model
 TOLD = list(NAMES)[:10]  # those whose scores README has
 
 
@@ -83,10 +84,14 @@ def judged(metrics: dict, linear: pd.DataFrame, planned: int) -> str:
 
 
 def verdict(
-    metrics: dict, compared: pd.DataFrame, claims: pd.DataFrame, ablated: pd.DataFrame
+    metrics: dict,
+    compared: pd.DataFrame,
+    claims: pd.DataFrame,
+    ablated: pd.DataFrame,
+    elsewhere: dict,
 ) -> str:
-    """README's: scores of a few methods, what is told apart, and what ablations say of the paper's
-    claims."""
+    """README's: scores of a few methods, what is told apart, what is so ``elsewhere`` (metrics of
+    the scenes), and what ablations say of the paper's claims."""
     lds = pd.DataFrame(metrics["lds"]).T.loc[TOLD].sort_values("mean", ascending=False)
     lds = lds.rename(columns={"mean": "lds"})
     scores = ", ".join(f"{NAMES[row.Index]} {scored(row)}" for row in lds.itertuples())
@@ -99,6 +104,8 @@ def verdict(
     apart = "is not told apart" if "ridge" in open_ else "is told apart"
     told_by = ablated[(ablated.verdict != "not asked") & ~ablated.claim.str.contains("EK-FAC")]
     said = "; ".join(f"{row.claim}: {row.verdict}" for row in told_by.itertuples())
+    there = lambda method: f"{elsewhere['lds'][method]['mean']:.2f}"
+    alike = max(ALIKE, key=there)
     ceiling = ""
     if "seed_correlation" in metrics:
         best = max(metrics["seed_correlation"], 0) ** 0.5
@@ -110,7 +117,10 @@ def verdict(
         {asked} claims of the paper {paper["held"] or "none"} held on this small model and easy
         data, {paper["not held"]} did not ([the table](results/report.ipynb)); and ridge
         regression, which asks no model, {apart} from it: where a concept's pictures look alike,
-        pictures say nearly all. By [earlier ablations](results/ablations/table.md): {said}.""",
+        pictures say nearly all. Where they do not (preset `scenes`, {elsewhere["pairs"]} pairs):
+        {OURS} {there(OURS)}, AbU {there("abu")}, and of what asks no model
+        {NAMES[alike]}, the best, {there(alike)}. By
+        [earlier ablations](results/ablations/table.md): {said}.""",
         width=120,
     )
 
@@ -192,6 +202,51 @@ def draws(table: pd.DataFrame, drawn: pd.DataFrame) -> str:
     return f"{lines}\n\n{wrapped('With 20 timesteps, ' + '; '.join(said) + '.')}"
 
 
+def groups(table: pd.DataFrame) -> str:
+    """What is said of images, by concepts and by styles as wholes, and within concepts."""
+    shown = {
+        "images": ("image", "all"),
+        "whole concepts": ("concept", "all"),
+        "within concepts": ("within concept", "all"),
+        "whole styles": ("style", "all"),
+        "whole styles, style queries": ("style", "style"),
+    }
+    by = table.set_index(["method", "scores", "kind"])
+    rows = [["method", *shown], ["---"] * (1 + len(shown))]
+    best = by.xs(("image", "all"), level=("scores", "kind")).lds.sort_values(ascending=False)
+    for method in [name for name in best.index if name in {"ridge-product", *TOLD}]:
+        rows.append([method, *[scored(by.loc[(method, *at)]) for at in shown.values()]])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def scenes(folder: Path, objects: pd.DataFrame) -> str:
+    """Where neither pixels nor captions decide: what the model draws, what the bank says, and which
+    images made which part."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    parts = json.loads((folder / "localize.json").read_text())
+    linear, compared = (pd.read_csv(folder / f"{name}.csv") for name in ("lds", "comparisons"))
+    hits = objects.set_index(["pictures", "things"])
+    hit = lambda *at: scored(hits.loc[at].rename({"mean": "lds"}))
+    r, pairs = metrics["seed_correlation"], metrics["seed_pairs"]
+    ceiling = max(r, 0) ** 0.5
+    over_all = linear[linear.kind == "all"].set_index("method").lds
+    best, alike = over_all.idxmax(), over_all[list(ALIKE)].idxmax()
+    drawn = f"""Of two things that were asked for, {hit("drawn by the model", 2)} stand where they
+        should, of one alone {hit("drawn by the model", 1)}; of the scenes themselves, encoded and
+        decoded, {hit("scenes", 2)} and {hit("scenes", 1)} are told right
+        ([objects.csv](../benchmarks/objects.csv))."""
+    judged = f"""Over **{metrics["queries"]} queries and {metrics["pairs"]} pairs of halves** {best}
+        foretells most, {over_all[best] / over_all[alike]:.1f} times as much as the best of what
+        asks no model ({alike}). Two seeds' differences of {pairs} pairs correlate at {r:.2f}:
+        perfect scores would reach about {ceiling:.2f}."""
+    choice = f"""Of {parts["composites"]} pictures of two, the boxed part's images stand above the
+        other part's in {parts["choice"]:.0%} of pairs (standard error {parts["choice_se"]:.1%} over
+        pictures; 50 % is no choice); their average precision is {parts["average_precision"]:.2f}
+        with the box and {parts["average_precision_whole"]:.2f} without (p = {parts["p"]:.2g})."""
+    cells = [table(linear, ceiling), comparisons(compared)]
+    return "\n\n".join([wrapped(drawn), wrapped(judged), *cells, wrapped(choice)])
+
+
 def eight(table: pd.DataFrame) -> str:
     """Eight customized models: how well each method finds their exemplars."""
     by = {name: part.set_index("method") for name, part in table.groupby("name")}
@@ -229,9 +284,17 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             pd.read_csv(root / "benchmarks/draws.csv", index_col=0),
             pd.read_csv(root / "benchmarks/drawn.csv"),
         ),
+        "groups": groups(pd.read_csv(root / "benchmarks/groups.csv")),
+        "scenes": scenes(root / "results/scenes", pd.read_csv(root / "benchmarks/objects.csv")),
         "eight": eight(pd.read_csv(root / "results/eight/summary.csv")),
         "regressed": regressed(retrained, ceiling),
-        "verdict": verdict(metrics, compared, claims, ablated),
+        "verdict": verdict(
+            metrics,
+            compared,
+            claims,
+            ablated,
+            json.loads((root / "results/scenes/metrics.json").read_text()),
+        ),
         "bank": bank(root / plan["bank"], 2 * sum(plan["pairs"]) + len(plan["full_seeds"])),
     }
 

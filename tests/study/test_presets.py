@@ -40,8 +40,9 @@ def named(preset: Path) -> dict:
     return names
 
 
-def test_there_are_five() -> None:
-    assert {path.stem for path in PRESETS} == {"abc", "emoji-eight", "emoji-full", "mscoco", "own"}
+def test_there_are_six() -> None:
+    names = {"abc", "emoji-eight", "emoji-full", "mscoco", "own", "scenes"}
+    assert {path.stem for path in PRESETS} == names
 
 
 @by_preset
@@ -121,6 +122,7 @@ def test_comments_stay(preset: Path, params: Path) -> None:
         "emoji-full": "  k: [4, 8, 2] # images for each query",
         "mscoco": "  flips: true # train on mirror images too",
         "own": "  images: own/images",
+        "scenes": "  images: data/scenes/images",
     }
     assert beside[preset.stem] in after
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import nbformat
@@ -9,6 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from studies import dvc, named, read, run_stage
+from torch.testing import assert_close
+
+from abu.diffusion.components import load_components
 
 
 def test_every_stage_ran_and_nothing_is_stale(tiny: Path) -> None:
@@ -111,3 +115,32 @@ def test_without_a_store_one_pass_serves_every_query(copy: Path) -> None:
     assert set(after.index.levels[0]) == {"abu-linear", "abu-gauss-newton", "abu-gn"}
     agree = [np.corrcoef(before.loc[key], after.loc[key])[0, 1] for key in after.index]
     assert min(agree) > 0.9  # the tiny store holds 1024 coordinates of each gradient
+
+
+@pytest.mark.slow
+def test_of_a_text_encoder_the_first_layers_can_be_taken(copy: Path) -> None:
+    model = copy / "results/components/model"
+    whole = load_components(model)
+    tokens, encoder = whole.tokens(["red heart", "alien and skull"]), whole.text_encoder
+    hidden = encoder(tokens, output_hidden_states=True).hidden_states
+    for layers in (2, 0):
+        run_stage(copy, "components", f"text_layers={layers}")
+        states = load_components(model).states(tokens)
+        assert_close(states, encoder.final_layer_norm(hidden[layers]).detach())
+    with pytest.raises(AssertionError, match="text_layers is 4; expected 0 to 3, the layers of"):
+        run_stage(copy, "components", "text_layers=4")
+
+
+@pytest.mark.slow
+def test_parts_of_a_drawn_picture_are_asked_about(copy: Path) -> None:
+    scores = lambda: pd.read_parquet(copy / "results/localize/scores.parquet")
+    tables = [scores()]  # of a composite
+    for name in ("left", "right"):
+        given = f"prompts=['{{{name}}}']", "relative_norm=0.1"
+        run_stage(copy, "localize", "drawn=true", *given)
+        tables.append(scores())
+    keys = ["composite", "region", "image_id"]
+    assert all(table[keys].equals(tables[0][keys]) for table in tables)
+    assert not any(a.score.equals(b.score) for a, b in combinations(tables, 2))
+    with pytest.raises(AssertionError, match="pairs name .'skull and red heart'.; the queries are"):
+        run_stage(copy, "localize", "drawn=true")
