@@ -4,7 +4,9 @@
 Where a thing stands, and how large, nobody chose, so the nearest training picture says little:
 each half of a picture of two (of one, the whole) goes to the concept of which some picture of the
 data, at some size and place, mirrored or not, is nearest by pixels. Beside it the same of the
-scenes, encoded and decoded, what a perfect model would reach. Writes ``benchmarks/objects.csv``.
+scenes, encoded and decoded, what a perfect model would reach. Writes ``benchmarks/objects.csv``,
+and after ``localize`` ``benchmarks/parts.csv``: does a box also choose the images of what was asked
+for and is not there?
 """
 
 import os
@@ -47,16 +49,28 @@ def nearest(drawn: torch.Tensor, shown: dict[str, list]) -> np.ndarray:
 
 
 def hits(asked: list[list[str]], pictures: torch.Tensor, shown: dict) -> pd.DataFrame:
-    """Of each thing asked for, from left to right: ``things`` in its picture, ``concept``, and
-    whether it is what stands ``there``."""
+    """Of each thing asked for, from left to right: its ``picture`` (number) and ``place``, how many
+    ``things`` are in it, ``concept``, and whether it is what stands ``there``."""
     rows = []
     for things in (1, 2):
         at = [i for i, names in enumerate(asked) if len(names) == things]
         for place, half in enumerate(pictures[at].split(SIDE // things, -1) if at else ()):
             found = nearest(half, shown)
-            names = [asked[i][place] for i in at]
-            rows += [(things, name, name == there) for name, there in zip(names, found)]
-    return pd.DataFrame(rows, columns=["things", "concept", "there"])
+            for i, there in zip(at, found):
+                rows.append((i, place, things, asked[i][place], asked[i][place] == there))
+    return pd.DataFrame(rows, columns=["picture", "place", "things", "concept", "there"])
+
+
+def parts(found: pd.DataFrame, asked: list[list[str]], localized: pd.DataFrame) -> pd.DataFrame:
+    """Of parts that stand there and of those that do not: how well a box around them chooses their
+    images, as the stage ``localize`` found (``choice``), its standard error over parts, and how
+    well the whole picture does."""
+    two = found[found.things == 2]
+    composite = [" | ".join(asked[i]) for i in two.picture]
+    region = two.place.map({0: "left", 1: "right"})
+    table = two.assign(composite=composite, region=region).merge(localized)
+    columns = {"parts": ("choice", "size"), "choice": ("choice", "mean"), "se": ("choice", "sem")}
+    return table.groupby("there").agg(**columns, whole=("choice, whole", "mean"))
 
 
 def main() -> None:
@@ -74,7 +88,12 @@ def main() -> None:
     sources = {"drawn by the model": (queries.prompt, drawn), "scenes": (right.caption, there)}
     rows = []
     for name, (texts, pictures) in sources.items():
-        table = hits([text.split(" and ") for text in texts], pictures, shown)
+        asked = [text.split(" and ") for text in texts]
+        table = hits(asked, pictures, shown)
+        if name != "scenes" and (file := Path("results/localize/localized.csv")).is_file():
+            told = parts(table, asked, pd.read_csv(file)).round(3)
+            told.to_csv("benchmarks/parts.csv")
+            print(told)
         for things, own in table.groupby("things"):
             each = own.groupby("concept").there.mean().to_numpy()[None]
             rate = hit_rate(each) | {"mean": own.there.mean()}

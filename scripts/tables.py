@@ -219,7 +219,7 @@ def groups(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
-def scenes(folder: Path, objects: pd.DataFrame) -> str:
+def scenes(folder: Path, objects: pd.DataFrame, seen: pd.DataFrame) -> str:
     """Where neither pixels nor captions decide: what the model draws, what the bank says, and which
     images made which part."""
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -231,6 +231,7 @@ def scenes(folder: Path, objects: pd.DataFrame) -> str:
     ceiling = max(r, 0) ** 0.5
     over_all = linear[linear.kind == "all"].set_index("method").lds
     best, alike = over_all.idxmax(), over_all[list(ALIKE)].idxmax()
+    share = lambda value: f"{100 * value:.0f} %"
     drawn = f"""Of two things that were asked for, {hit("drawn by the model", 2)} stand where they
         should, of one alone {hit("drawn by the model", 1)}; of the scenes themselves, encoded and
         decoded, {hit("scenes", 2)} and {hit("scenes", 1)} are told right
@@ -240,9 +241,13 @@ def scenes(folder: Path, objects: pd.DataFrame) -> str:
         asks no model ({alike}). Two seeds' differences of {pairs} pairs correlate at {r:.2f}:
         perfect scores would reach about {ceiling:.2f}."""
     choice = f"""Of {parts["composites"]} pictures of two, the boxed part's images stand above the
-        other part's in {parts["choice"]:.0%} of pairs (standard error {parts["choice_se"]:.1%} over
-        pictures; 50 % is no choice); their average precision is {parts["average_precision"]:.2f}
-        with the box and {parts["average_precision_whole"]:.2f} without (p = {parts["p"]:.2g})."""
+        other part's in {share(parts["choice"])} of pairs (standard error
+        {share(parts["choice_se"])} over pictures; 50 % is no choice); their average precision is
+        {parts["average_precision"]:.2f} with the box and {parts["average_precision_whole"]:.2f}
+        without (p = {parts["p"]:.2g}). Of the {seen.parts[True]} parts that stand there as asked it
+        is {share(seen.choice[True])}, of the {seen.parts[False]} that do not
+        {share(seen.choice[False])} (standard errors over parts {share(seen.se[True])} and
+        {share(seen.se[False])}; [parts.csv](../benchmarks/parts.csv))."""
     cells = [table(linear, ceiling), comparisons(compared)]
     return "\n\n".join([wrapped(drawn), wrapped(judged), *cells, wrapped(choice)])
 
@@ -285,7 +290,11 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             pd.read_csv(root / "benchmarks/drawn.csv"),
         ),
         "groups": groups(pd.read_csv(root / "benchmarks/groups.csv")),
-        "scenes": scenes(root / "results/scenes", pd.read_csv(root / "benchmarks/objects.csv")),
+        "scenes": scenes(
+            root / "results/scenes",
+            pd.read_csv(root / "benchmarks/objects.csv"),
+            pd.read_csv(root / "benchmarks/parts.csv", index_col="there"),
+        ),
         "eight": eight(pd.read_csv(root / "results/eight/summary.csv")),
         "regressed": regressed(retrained, ceiling),
         "verdict": verdict(
