@@ -75,9 +75,9 @@ def parts(found: pd.DataFrame, asked: list[list[str]], localized: pd.DataFrame) 
 
 def main() -> None:
     os.chdir(ROOT)
-    concepts, shown = " ".join(f"{CONCEPTS}; {TUNING}".split()).split("; "), {}
+    shown: dict[str, list] = {}
     for record in load_captions(Path("data/captions.json"), Path("data/images")):
-        if record.fields["concept"] in concepts:
+        if record.fields["concept"] in CONCEPTS + TUNING:
             shown.setdefault(record.fields["concept"], []).append(cut_out(record.path))
     queries = read_queries(results("generate") / "queries.csv").query("prompt != ''")
     drawn = torch.from_numpy(np.load(results("generate") / "pictures.npy")[queries["query"]])

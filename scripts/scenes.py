@@ -20,11 +20,11 @@ SIDE, STEP = 64, 8  # pixels; sizes and places go by the latter, a place of the 
 ALONE, BESIDE = 52, 260  # scenes of one picture, and of two
 SIZES = (24, 32)  # pixels of a picture's longer edge
 WRONG = MISSING = 0.1  # of the captions
-CONCEPTS = """
-    alien; skull; ghost; pile of poo; red heart; green heart; owl; fish; butterfly; unicorn;
-    red apple; banana; hamburger; sunflower; cactus; mushroom
-"""
-TUNING = "fox; whale; doughnut; palm tree"  # concepts of the queries that choose
+CONCEPTS = (
+    "alien; skull; ghost; pile of poo; red heart; green heart; owl; fish; butterfly; unicorn; "
+    "red apple; banana; hamburger; sunflower; cactus; mushroom"
+).split("; ")
+TUNING = ["fox", "whale", "doughnut", "palm tree"]  # concepts of the queries that choose
 APART = {16: 3, 4: 1}  # of so many concepts: how far in the list are two that queries ask for
 Picture = dict  # a record of the embedded data: concept, style, file_name
 
@@ -98,8 +98,7 @@ def captioned(scenes: list[list[Picture]]) -> list[tuple[str, str]]:
 
 def main(out: str = "data/scenes") -> None:
     folder, records = Path(out), json.loads((ROOT / "data/captions.json").read_text())["images"]
-    lists = [" ".join(names.split()).split("; ") for names in (CONCEPTS, TUNING)]
-    concepts, apart = sum(lists, []), sum(map(asked_together, lists), [])
+    concepts, apart = CONCEPTS + TUNING, asked_together(CONCEPTS) + asked_together(TUNING)
     scenes = drawn([record for record in records if record["concept"] in concepts], apart)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images, annotations = [], []

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.judge.bank import TUNING
+from abu.judge.intervals import paired
 from abu.report.claims import OURS
 from abu.report.words import scored, told
 
@@ -104,8 +105,8 @@ def verdict(
     apart = "is not told apart" if "ridge" in open_ else "is told apart"
     told_by = ablated[(ablated.verdict != "not asked") & ~ablated.claim.str.contains("EK-FAC")]
     said = "; ".join(f"{row.claim}: {row.verdict}" for row in told_by.itertuples())
-    there = lambda method: f"{elsewhere['lds'][method]['mean']:.2f}"
-    alike = max(ALIKE, key=there)
+    alike = max(ALIKE, key=lambda method: elsewhere["lds"][method]["mean"])
+    there = lambda method: scored(pd.Series(elsewhere["lds"][method]).rename({"mean": "lds"}))
     ceiling = ""
     if "seed_correlation" in metrics:
         best = max(metrics["seed_correlation"], 0) ** 0.5
@@ -117,9 +118,9 @@ def verdict(
         {asked} claims of the paper {paper["held"] or "none"} held on this small model and easy
         data, {paper["not held"]} did not ([the table](results/report.ipynb)); and ridge
         regression, which asks no model, {apart} from it: where a concept's pictures look alike,
-        pictures say nearly all. Where they do not (preset `scenes`, {elsewhere["pairs"]} pairs):
-        {OURS} {there(OURS)}, AbU {there("abu")}, and of what asks no model
-        {NAMES[alike]}, the best, {there(alike)}. By
+        pictures say nearly all. Where they do not (preset `scenes`; {elsewhere["pairs"]} pairs tell
+        few apart): {OURS} {there(OURS)}, AbU {there("abu")},
+        {NAMES[alike]} {there(alike)}. By
         [earlier ablations](results/ablations/table.md): {said}.""",
         width=120,
     )
@@ -224,7 +225,8 @@ def scenes(folder: Path, objects: pd.DataFrame, seen: pd.DataFrame) -> str:
     images made which part."""
     metrics = json.loads((folder / "metrics.json").read_text())
     parts = json.loads((folder / "localize.json").read_text())
-    linear, compared = (pd.read_csv(folder / f"{name}.csv") for name in ("lds", "comparisons"))
+    read = lambda name: pd.read_csv(folder / f"{name}.csv")
+    linear, compared, localized = map(read, ("lds", "comparisons", "localized"))
     hits = objects.set_index(["pictures", "things"])
     hit = lambda *at: scored(hits.loc[at].rename({"mean": "lds"}))
     r, pairs = metrics["seed_correlation"], metrics["seed_pairs"]
@@ -240,14 +242,20 @@ def scenes(folder: Path, objects: pd.DataFrame, seen: pd.DataFrame) -> str:
         foretells most, {over_all[best] / over_all[alike]:.1f} times as much as the best of what
         asks no model ({alike}). Two seeds' differences of {pairs} pairs correlate at {r:.2f}:
         perfect scores would reach about {ceiling:.2f}."""
+    names = localized.composite.str.split(" | ", regex=False).map(sorted).map(" | ".join)
+    each = localized.groupby(names)[
+        ["choice", "average precision", "average precision, whole"]
+    ].mean()
+    p = paired(each["average precision"], each["average precision, whole"])
     choice = f"""Of {parts["composites"]} pictures of two, the boxed part's images stand above the
         other part's in {share(parts["choice"])} of pairs (standard error
-        {share(parts["choice_se"])} over pictures; 50 % is no choice); their average precision is
-        {parts["average_precision"]:.2f} with the box and {parts["average_precision_whole"]:.2f}
-        without (p = {parts["p"]:.2g}). Of the {seen.parts[True]} parts that stand there as asked it
-        is {share(seen.choice[True])}, of the {seen.parts[False]} that do not
-        {share(seen.choice[False])} (standard errors over parts {share(seen.se[True])} and
-        {share(seen.se[False])}; [parts.csv](../benchmarks/parts.csv))."""
+        {share(each.choice.sem())} over the {len(each)} pairs of names, each asked in both orders;
+        50 % is no choice); their average precision is {parts["average_precision"]:.2f} with the box
+        and {parts["average_precision_whole"]:.2f} without (p = {p:.2g}). Of the
+        {seen.parts[True]} parts that stand there as asked it is {share(seen.choice[True])}, of the
+        {seen.parts[False]} that do not {share(seen.choice[False])} (standard errors over parts
+        {share(seen.se[True])} and {share(seen.se[False])};
+        [parts.csv](../benchmarks/parts.csv))."""
     cells = [table(linear, ceiling), comparisons(compared)]
     return "\n\n".join([wrapped(drawn), wrapped(judged), *cells, wrapped(choice)])
 

@@ -1,21 +1,18 @@
 """The scenes are what scripts/scenes.py composes of the embedded pictures."""
 
-import importlib.util
 import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scenes
 from PIL import Image, ImageChops
 from ruamel.yaml import YAML
+from scenes import CONCEPTS, TUNING
 
 from abu import ROOT
 
-SPEC = importlib.util.spec_from_file_location("scenes", ROOT / "scripts/scenes.py")
-scenes = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(scenes)
-CONCEPTS, TUNING = (" ".join(n.split()).split("; ") for n in (scenes.CONCEPTS, scenes.TUNING))
 RECORDED = ROOT / "data/scenes"
 
 
