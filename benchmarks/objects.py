@@ -31,6 +31,17 @@ sys.path.append(str(ROOT / "scripts"))
 from scenes import CONCEPTS, SIDE, SIZES, TUNING, cut_out  # noqa: E402
 
 
+def pictures_of(concepts: list[str]) -> dict[str, list]:
+    """The data's pictures of each concept, cut out. Raises ValueError for one that has none."""
+    shown: dict[str, list] = {concept: [] for concept in concepts}
+    for record in load_captions(ROOT / "data/captions.json", ROOT / "data/images"):
+        if record.fields["concept"] in shown:
+            shown[record.fields["concept"]].append(cut_out(record.path))
+    if bare := [concept for concept, pictures in shown.items() if not pictures]:
+        raise ValueError(f"data/captions.json has no picture of {bare}")
+    return shown
+
+
 def nearest(drawn: torch.Tensor, shown: dict[str, list]) -> np.ndarray:
     """Concept of each of ``drawn``, [B, 3, H, W] in [0, 1], of which a picture of ``shown`` (of
     each concept), placed on white, is nearest by squared distance."""
@@ -75,10 +86,7 @@ def parts(found: pd.DataFrame, asked: list[list[str]], localized: pd.DataFrame) 
 
 def main() -> None:
     os.chdir(ROOT)
-    shown: dict[str, list] = {}
-    for record in load_captions(Path("data/captions.json"), Path("data/images")):
-        if record.fields["concept"] in CONCEPTS + TUNING:
-            shown.setdefault(record.fields["concept"], []).append(cut_out(record.path))
+    shown = pictures_of(CONCEPTS + TUNING)
     queries = read_queries(results("generate") / "queries.csv").query("prompt != ''")
     drawn = torch.from_numpy(np.load(results("generate") / "pictures.npy")[queries["query"]])
     components = load_components("results/components/model", "cpu")
