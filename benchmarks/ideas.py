@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from abu import ROOT
-from abu.baselines.coupling import coupling, coupling_ridge
+from abu.baselines.coupling import coupling, explain_away
 from abu.baselines.evidence import Evidence, Seen
 from abu.baselines.kernels import trak
 from abu.baselines.registry import scores
@@ -147,19 +147,17 @@ def per_timestep(side: Side, ridge: float) -> np.ndarray:
 
 def explained(side: Side, ridge: float) -> np.ndarray:
     """As coupling-ridge, of the loss gradients that abu-whole asks with."""
-    rows, matrix = side.evidence.images(), side.evidence("gauss-newton matrix")
-
-    def couplings(damping: float) -> tuple[Tensor, Tensor]:
-        of = lambda asked: coupling((asked, rows("random")), matrix, damping)
-        images = torch.cat([of(part[:, :, None]) for part in rows("loss")])
-        return of(side.evidence("loss rows")[0]), images
-
-    return coupling_ridge(couplings, side.chosen["abu-whole"]["damping"], ridge).numpy()
+    rows, damping = side.evidence.images(), side.chosen["abu-whole"]["damping"]
+    factor = side.evidence("factor")(damping)
+    of = lambda asked: coupling((asked, rows("random")), factor)
+    images = torch.cat([of(part[:, :, None]) for part in rows("loss")])
+    return explain_away(of(side.evidence("loss rows")[0]), images, ridge).numpy()
 
 
 def less_hubs(side: Side, share: float) -> np.ndarray:
     """What an image is to the query, less a share of what it is to every training image."""
-    queries, images = side.evidence("couplings")(side.chosen["coupling"]["damping"])
+    damping = side.chosen["coupling"]["damping"]
+    queries, images = (side.evidence(name)(damping) for name in ("couplings", "image couplings"))
     return (queries.log() - share * images.log().mean(0)).numpy()
 
 

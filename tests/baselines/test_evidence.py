@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import IDS, ROOT, TIMESTEPS
 
-from abu.baselines.coupling import coupling
+from abu.baselines.coupling import among_images, coupling, damped_factor
 from abu.baselines.evidence import Evidence, Seen
 from abu.baselines.features import Features, Sketch, feature_task
 from abu.core.attribution import Attribution
@@ -68,10 +68,18 @@ def test_gradients_are_those_of_one_task_for_all(evidence: Evidence) -> None:
     alone = replace(evidence, known={}, spent={}, once={})  # nothing was asked before
     assert torch.equal(alone("random rows")[0], rows) and alone.once["random rows"] > 0
     matrix = evidence("gauss-newton matrix")
-    each, among = evidence("couplings")(0.5)
-    assert evidence("couplings")(0.5)[0] is each
-    assert torch.equal(each, coupling((rows, of_images), matrix, 0.5)) and among.shape == (5, 5)
-    assert evidence.once["couplings"] == evidence.once["random rows"]
+    each, factor = evidence("couplings")(0.5), damped_factor(matrix, 0.5)
+    assert evidence("couplings")(0.5) is each
+    assert torch.equal(each, coupling((rows, of_images), factor))
+    assert torch.equal(evidence("image couplings")(0.5), among_images(of_images, factor))
+    losses = evidence("loss couplings")
+    assert torch.equal(losses(0.5), coupling((asked["loss"][:, :, None], of_images), factor))
+    assert not torch.allclose(losses(2.0), losses(0.5))
+    assert evidence("factor")(0.5) is evidence("factor")(0.5)
+    assert evidence.once["couplings"] > evidence.once["random rows"]  # the matrix is made once, too
+    assert evidence.storage["couplings"] == evidence.storage["random rows"]
+    counted = evidence.once.keys() | evidence.storage.keys()
+    assert "image couplings" not in counted, "what a method takes is counted once"
     flat = expected["random"].flatten(0, 2).double()
     assert torch.allclose(matrix.double(), flat.T @ flat / len(flat), rtol=1e-4, atol=1e-6)
     journey, same = evidence("journey gradients")

@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 
 from abu.diffusion.noise import stream
-from abu.judge.latin import SQUARE, groups_of, models_of, plan_squares, rises, summary
+from abu.judge.latin import (
+    COLUMNS,
+    SQUARE,
+    groups_of,
+    models_of,
+    plan_squares,
+    rises,
+    still_named,
+    summaries,
+    summary,
+)
 
 IDS, KINDS = list(range(100, 160)), ["plain"] * 8 + ["style"] * 4 + ["uncaptioned"] * 2
 METHODS, SQUARES = ("truth", "noisy", "random", "right"), [(3, False), (5, False), (5, True)]
@@ -49,6 +59,8 @@ def test_each_square_is_latin(plan) -> None:
         assert rows.groupby("model").method.nunique().eq(4).all(), "each method once a model"
         assert rows.groupby(["query", "method"]).size().eq(1).all() and len(rows) == 4 * 4
     assert len(models_of(plan, 3)) == plan.model.nunique() == 3 * 3 * 4
+    order = plan[SQUARE].drop_duplicates().values.tolist()
+    assert order == [[*square, group] for square in SQUARES for group in range(3)], "all groups"
 
 
 def test_what_is_removed_is_a_methods_top(plan, world) -> None:
@@ -91,6 +103,15 @@ def test_a_rise_is_what_all_removals_of_the_model_did_to_the_query(plan, world) 
         )
 
 
+def test_a_plan_of_other_scores_shows(plan, world) -> None:
+    named = plan.assign(query=plan["query"].map("q{}".format))
+    names, scores = [f"q{q}" for q in range(Q)], world["scores"]
+    del (others := dict(scores))["right"]
+    assert still_named(named, others, names, IDS) == {"truth": 1, "noisy": 1, "random": 1}
+    swapped = still_named(named, others | {"noisy": scores["truth"]}, names, IDS)
+    assert swapped["truth"] == 1 and swapped["noisy"] < 0.9
+
+
 def test_squares_that_are_not_whole_are_left_out(plan, world) -> None:
     measured, floor = answers(plan, world)
     there = measured.drop(index=plan.model.iloc[0], level="model")
@@ -113,6 +134,27 @@ def test_the_better_method_does_more_harm_and_is_told_apart(plan, world) -> None
     assert table.rise[(3, False, "noisy")] == pytest.approx(one)
     # the concept's own images gone in every arm, knowing them says nothing
     assert table.images[(5, True, "right")] == 0
+
+
+def test_summaries_compare_all_queries_and_show_each_kind(plan, world) -> None:
+    found = rises(plan, *answers(plan, world, 0.1)).assign(mse=lambda rows: -rows.loss)
+    table = summaries(found, dict(enumerate(KINDS)), "random")
+    assert table.columns.tolist() == COLUMNS
+    assert set(zip(table.measure, table.kind)) == {
+        *(("loss", kind) for kind in ("all", "plain", "style", "uncaptioned")),
+        ("mse", "all"),
+    }
+    over_all = table[(table.measure == "loss") & (table.kind == "all")]
+    pd.testing.assert_frame_equal(
+        over_all.set_index([*SQUARE[:2], "method"]).drop(columns=["measure", "kind"]),
+        summary(found, "random"),
+    )
+    style = table[(table.kind == "style") & (table.method == "noisy")].set_index("k")
+    asked = found[found["query"].map(lambda q: KINDS[q] == "style")]
+    one = asked[(asked.k == 3) & (asked.method == "noisy")].loss
+    assert style.rise[3] == pytest.approx(one.mean()) and style["queries"][3] == len(one)
+    assert style.p.isna().all(), "kinds are shown and not compared"
+    assert not len(summaries(found[:0], {}, "random")) and not len(summaries([], {}, "random"))
 
 
 def test_methods_that_name_alike_are_not_told_apart() -> None:

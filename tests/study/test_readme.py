@@ -11,7 +11,6 @@ from helpers import ROOT
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = {  # how README calls methods
-    "coupling": "coupling",
     "coupling-ridge": "coupling-ridge",
     "AbU on all weights": "abu-whole",
     "AbU": "abu",
@@ -19,7 +18,7 @@ NAMES = {  # how README calls methods
     "DAS": "das",
     "captions": "clip-text",
     "latents": "latent",
-    "ridge regression on latents": "latent-ridge",
+    "latents by ridge": "latent-ridge",
     "random": "random",
 }
 

@@ -63,6 +63,8 @@ def test_squares_are_recorded_replayed_and_judged(asked, tmp_path) -> None:
         read_bank(Path("results/retrain/bank")),
     )
     assert replayed(latin, asked.shared, 2)[1] < 1e-4
+    with pytest.raises(ValueError, match="ids is .*, recorded was .*and retrain.latin: null"):
+        recorded_squares(tmp_path / "latin", replace(asked, facts=asked.facts | {"ids": [0]}))
     whole = bank.models.index[(bank.models.seed == OPTIONS["seed"]) & (bank.models.pair < 0)]
     measured, none = answers(plan, latin, bank, embed)
     row, place = plan.iloc[0], list(latin.queries.name)

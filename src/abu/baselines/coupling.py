@@ -26,25 +26,32 @@ def gauss_newton_matrix(rows: Tensor | Parts) -> Tensor:
     total, count = torch.zeros(()), 0
     for part in in_parts(rows):
         flat = part.flatten(0, 2).float()
-        total, count = total + flat.T @ flat, count + len(flat)
-    return total / count
+        total = total if count else flat.new_zeros(2 * flat.shape[1:])
+        total, count = total.addmm_(flat.T, flat), count + len(flat)
+    return total.div_(count)
 
 
-def coupling(pair: Pair, matrix: Tensor, damping: float) -> Tensor:
-    """``exp mean_{t, s} log mean_{v, w} (g_{q,t,v}^T (H + damping mean(diag H))^-1 g_{z,s,w})^2``,
-    float64 [Q, N]: rows g of query and image at timesteps t and s; ``matrix``: H [p, p].
+def damped_factor(matrix: Tensor, damping: float) -> Tensor:
+    """Cholesky factor L, ``L L^T = H + damping mean(diag H)``, float32 [p, p], computed in float64;
+    ``matrix``: H [p, p]. Raises ValueError unless damping > 0."""
+    if not damping > 0:
+        raise ValueError(f"damping is {damping}; expected a number above 0")
+    damped = matrix.double()
+    damped.diagonal().add_(damping * matrix.diagonal().mean())
+    return torch.linalg.cholesky(damped, out=damped).float()  # in place: p is large
+
+
+def coupling(pair: Pair, factor: Tensor) -> Tensor:
+    """``exp mean_{t, s} log mean_{v, w} (g_{q,t,v}^T (L L^T)^-1 g_{z,s,w})^2``, float64 [Q, N]:
+    rows g of query and image at timesteps t and s; ``factor``: L of the damped H.
 
     With ``g_q = J_q^T v`` the square's mean is ``|J_q H^-1 J_z^T|^2``, what a step that fits
     anything at z changes in the output at q; with the query's loss gradient it is the Gauss-Newton
     term of AbU's answer (``abu.core.influence``) for one Newton step. The geometric mean over pairs
-    of timesteps counts each pair alike, whatever its scale. Raises ValueError unless damping > 0.
+    of timesteps counts each pair alike, whatever its scale.
     """
-    if not damping > 0:
-        raise ValueError(f"damping is {damping}; expected a number above 0")
-    queries, timesteps, draws, p = pair[0].shape
-    ridge = damping * matrix.diagonal().mean()
-    factor = torch.linalg.cholesky(matrix.double() + ridge * torch.eye(p, dtype=torch.float64))
-    solved = torch.cholesky_solve(pair[0].flatten(0, 2).float().T.contiguous(), factor.float())
+    queries, timesteps, draws, _ = pair[0].shape
+    solved = torch.cholesky_solve(pair[0].flatten(0, 2).float().T.contiguous(), factor)
     columns = []
     for part in in_parts(pair[1]):
         squares = (part.flatten(0, 2).float() @ solved).square()
@@ -60,25 +67,35 @@ def check_few(images: int) -> None:
         raise ValueError(f"{found}; expected at most {MOST}: leave it out of compare.methods")
 
 
-def among_images(rows: Tensor | Parts, matrix: Tensor, damping: float) -> Tensor:
+def among_images(rows: Tensor | Parts, factor: Tensor) -> Tensor:
     """``coupling`` of the training images with each other, float64 [N, N]: each is asked as a query
     by its first ``ASKED`` cotangents. Raises ValueError for more than ``MOST`` images."""
     check_few(rows.n if isinstance(rows, Parts) else len(rows))
     asked = torch.cat([part[:, :, :ASKED] for part in in_parts(rows)])
-    return coupling((asked, rows), matrix, damping)
+    return coupling((asked, rows), factor)
 
 
-def coupling_ridge(
-    couplings: Callable[[float], tuple[Tensor, Tensor]], damping: float, ridge: float
-) -> Tensor:
-    """``C_qz (C_zz + ridge mean(diag C_zz))^-1`` of couplings C, float64 [Q, N]: of images that
-    couple with each other, one explains the others away.
-
-    ``couplings``: C_qz (``coupling``) and C_zz (``among_images``) by damping. Raises ValueError
-    unless ridge > 0.
+def explain_away(queries: Tensor, images: Tensor, ridge: float) -> Tensor:
+    """``C_qz (C_zz + ridge mean(diag C_zz))^-1`` of couplings C_qz (``coupling``) and C_zz
+    (``among_images``), float64 [Q, N]: of images that couple with each other, one explains the
+    others away. Raises ValueError unless ridge > 0.
     """
     if not ridge > 0:
         raise ValueError(f"ridge is {ridge}; expected a number above 0")
-    queries, images = couplings(damping)
     damped = images + ridge * images.diagonal().mean() * torch.eye(len(images), dtype=images.dtype)
     return torch.linalg.solve(damped.T, queries.T).T
+
+
+def at_damping(couplings: Callable[[float], Tensor], damping: float) -> Tensor:
+    """Couplings [Q, N] under one damping, as a method."""
+    return couplings(damping)
+
+
+def coupling_ridge(
+    queries: Callable[[float], Tensor],
+    images: Callable[[float], Tensor],
+    damping: float,
+    ridge: float,
+) -> Tensor:
+    """``explain_away`` of couplings by damping, as a method."""
+    return explain_away(queries(damping), images(damping), ridge)

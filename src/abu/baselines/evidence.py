@@ -4,13 +4,13 @@ tasks that are kept."""
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from abu.baselines.coupling import among_images, coupling, gauss_newton_matrix
+from abu.baselines.coupling import among_images, coupling, damped_factor, gauss_newton_matrix
 from abu.baselines.features import RANDOM, Features, Sketch, feature_task
 from abu.core.attribution import Attribution, shards
 from abu.data.images import Images
@@ -76,7 +76,10 @@ class Evidence:
                 "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
                 "losses": lambda: self.mean("losses"),
                 "gauss-newton matrix": lambda: gauss_newton_matrix(self.images()(RANDOM)),
-                "couplings": self.couplings,
+                "factor": self.factor,
+                "loss couplings": lambda: self.couplings("loss rows", name),
+                "couplings": lambda: self.couplings(f"{RANDOM} rows", name),
+                "image couplings": lambda: self.couplings(f"{RANDOM} rows", name, among_images),
             }
             makers |= {g: lambda g=g: self.gradients(g) for g in GRADIENTS}
             makers |= {r: lambda r=r: self.rows(ROWS[r]) for r in ROWS}
@@ -154,13 +157,21 @@ class Evidence:
         self.each[name] = self.spent["features of queries"]
         self.once[name] = self.spent["features of images"]
 
-    def couplings(self) -> Callable[[float], tuple[Tensor, Tensor]]:
-        """Those of queries with images, and of images among each other, by damping, each computed
-        once."""
-        pair, matrix = self(f"{RANDOM} rows"), self("gauss-newton matrix")
-        each, among = (partial(coupling, pair, matrix), partial(among_images, pair[1], matrix))
-        self.note("couplings")
-        return cache(lambda damping: (each(damping), among(damping)))
+    def factor(self) -> Callable[[float], Tensor]:
+        """By damping; of these large matrices the last one asked for is kept."""
+        return lru_cache(1)(partial(damped_factor, self("gauss-newton matrix")))
+
+    def couplings(
+        self, rows: str, name: str, among: Callable | None = None
+    ) -> Callable[[float], Tensor]:
+        """By damping, each computed once: of queries with images, or of images among each other."""
+        pair, factor = self(rows), self("factor")
+        if among:  # whoever asks for these asks for those with queries too, which tell what it took
+            return cache(lambda damping: among(pair[1], factor(damping)))
+        self.note(name)
+        self.once[name] += self.each["gauss-newton matrix"]  # of images alone
+        self.storage[name] = self.storage[rows]
+        return cache(lambda damping: coupling(pair, factor(damping)))
 
     def mean(self, name: str) -> Tensor:
         return torch.cat(list(self.images()(name))).mean(1)

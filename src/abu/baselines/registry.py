@@ -1,10 +1,11 @@
 """Every method by name: its function, the evidence that it asks for, its options."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 
-from abu.baselines.coupling import coupling, coupling_ridge
+from abu.baselines.coupling import at_damping, coupling_ridge
 from abu.baselines.kernels import das, ridge_regression, trak
 from abu.baselines.similarity import chance, cosine, distance, dot
 from abu.data.checks import check_finite
@@ -23,10 +24,24 @@ METHODS: dict[str, tuple[Callable, tuple, tuple]] = {  # function, evidence, opt
     "journey-trak": (trak, ("journey gradients",), ("ridge",)),
     "d-trak": (trak, ("square gradients",), ("ridge",)),
     "das": (das, ("mean gradients", "losses"), ("ridge",)),
-    "abu-whole": (coupling, ("loss rows", "gauss-newton matrix"), ("damping",)),
-    "coupling": (coupling, ("random rows", "gauss-newton matrix"), ("damping",)),
-    "coupling-ridge": (coupling_ridge, ("couplings",), ("damping", "ridge")),
+    "abu-whole": (at_damping, ("loss couplings",), ("damping",)),
+    "coupling": (at_damping, ("couplings",), ("damping",)),
+    "coupling-ridge": (coupling_ridge, ("couplings", "image couplings"), ("damping", "ridge")),
 }
+
+
+def settings(
+    choices: Mapping[str, Sequence], lacking: Collection[str]
+) -> list[tuple[str, dict[str, float]]]:
+    """Every method whose evidence is not ``lacking`` with each combination of its options, of
+    ``choices`` by name; one damping after the other, since of its large matrices one is kept."""
+    found = [
+        (method, dict(zip(wanted, values)))
+        for method, (_, needs, wanted) in METHODS.items()
+        if not set(needs) & set(lacking)
+        for values in product(*(choices[name] for name in wanted))
+    ]
+    return sorted(found, key=lambda setting: setting[1].get("damping", 0))
 
 
 def scores(method: str, evidence: Callable[[str], object], options: dict) -> np.ndarray:

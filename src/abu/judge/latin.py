@@ -15,11 +15,16 @@ import torch
 from abu.diffusion.noise import permutation, stream
 from abu.judge.bank import Bank, Model
 from abu.judge.intervals import holm, two_sided
+from abu.judge.lds import ALL
 from abu.judge.ranking import rank
 
 SQUARE = ["k", "besides", "group"]
 """What names a square: images removed for each query, whether its right images are removed in every
 arm besides, and the group."""
+COLUMNS = [
+    *"measure kind k besides method rise low high over times p queries images p_holm".split()
+]
+"""Of ``summaries``."""
 
 
 def groups_of(kinds: Sequence[str], count: int, size: int) -> list[list[int]]:
@@ -49,7 +54,8 @@ def plan_squares(
     right: np.ndarray,
 ) -> pd.DataFrame:
     """Rows of a plan: ``SQUARE``, ``model`` (its name), ``query`` (row), ``method``, and ``images``
-    (ids) that the model goes without on behalf of that query and method, and ``also`` besides.
+    (ids) that the model goes without on behalf of that query and method, and ``also`` besides; each
+    of ``squares`` for all groups, then the next.
 
     ``scores``: [Q, N] by method; an image of score -inf is never removed. ``squares``: (k, besides)
     of each group. ``right``: bool [Q, N]. Raises ValueError for a group larger than the number of
@@ -60,8 +66,8 @@ def plan_squares(
     if odd := [len(group) for group in groups if len(group) > len(names)]:
         raise ValueError(f"a group of {odd[0]} queries; expected at most {len(names)}, the methods")
     rows = []
-    for g, group in enumerate(groups):
-        for k, besides in squares:
+    for k, besides in squares:
+        for g, group in enumerate(groups):
             for r in range(len(names)):
                 model = f"latin-{g}-{k}{'-besides' * besides}-{r}"
                 for q, row in enumerate(group):
@@ -131,6 +137,22 @@ def rises(plan: pd.DataFrame, measured: pd.DataFrame, floor: pd.DataFrame) -> pd
     return whole.assign(**dict(zip(measured.columns, found.T))).reset_index(drop=True)
 
 
+def still_named(
+    plan: pd.DataFrame, scores: Mapping[str, np.ndarray], names: Sequence[str], ids: Sequence
+) -> dict[str, float]:
+    """By method, which share of the images that a plan names on its behalf its scores [Q, N] of
+    queries ``names`` name now, where nothing is removed besides: less than 1 where a plan was made
+    of other scores."""
+    place, out = {name: row for row, name in enumerate(names)}, {}
+    for method, rows in plan[~plan.besides].groupby("method", sort=False):
+        if method in scores:
+            of = {query: rank(scores[method][place[query]]) for query in rows["query"].unique()}
+            top = [set(np.asarray(ids)[of[row.query][: row.k]]) for row in rows.itertuples()]
+            same = sum(len(now & set(then)) for now, then in zip(top, rows.images))
+            out[method] = same / rows.images.str.len().sum()
+    return out
+
+
 def summary(
     found: pd.DataFrame, against: str, value: str = "loss", seed: int = 0, resamples: int = 2000
 ) -> pd.DataFrame:
@@ -161,6 +183,24 @@ def summary(
     table.loc[~compared, "p"] = np.nan
     table.loc[compared, "p_holm"] = holm(table.p[compared].to_numpy())
     return table.set_index([*SQUARE[:2], "method"])
+
+
+def summaries(
+    found: pd.DataFrame, kinds: Mapping[str, str], against: str, seed: int = 0
+) -> pd.DataFrame:
+    """``summary`` of every measure that ``found`` (``rises``) has, over all queries, and of the
+    loss for each kind of them, where nothing is compared; ``kinds``: by query. No row without a
+    whole square."""
+    if not len(found):
+        return pd.DataFrame(columns=COLUMNS)
+    parts = {
+        (measure, ALL): summary(found, against, measure, seed)
+        for measure in ("loss", "mse", "clip")
+        if measure in found
+    }
+    for kind, part in found.groupby(found["query"].map(kinds), sort=False):
+        parts["loss", kind] = summary(part, against, seed=seed).assign(p=np.nan, p_holm=np.nan)
+    return pd.concat(parts, names=["measure", "kind"]).reset_index()[COLUMNS]
 
 
 def count(images: pd.Series) -> float:

@@ -42,8 +42,7 @@ def planned(options: dict, asked: Asked) -> pd.DataFrame:
     if RIGHT in options["methods"]:
         scores[RIGHT] = np.where(right, scored("latent"), -np.inf)
     groups = groups_of(queries.kind, options["queries"], options["group"])
-    square = lambda k, besides: plan_squares(scores, ids, groups, [(k, besides)], right)
-    plan = pd.concat([square(*given) for given in options["squares"]])  # each of all groups in turn
+    plan = plan_squares(scores, ids, groups, options["squares"], right)
     return plan.assign(query=queries.name[plan["query"]].to_numpy())
 
 
@@ -64,7 +63,10 @@ def recorded_squares(folder: Path, asked: Asked) -> Bank | None:
     they are of another study."""
     if not (folder / "bank.json").is_file():
         return None
-    check_bank(folder, asked, queries=False)
+    try:
+        check_bank(folder, asked, queries=False)
+    except ValueError as error:
+        raise ValueError(f"{error}, and retrain.latin: null, or another folder there") from error
     found = read_bank(folder)
     return found if len(found.models) else None
 
