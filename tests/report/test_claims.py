@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abu.report.claims import FORGOTTEN, ablated, ahead, claims, others_keep, parts_are_told
+from abu.report.claims import (
+    FORGOTTEN,
+    ablated,
+    ahead,
+    claims,
+    harms_more,
+    others_keep,
+    parts_are_told,
+)
 
 COLUMNS = ["kind", "method", "other", "difference", "low", "high", "p", "p_holm", "apart"]
 
@@ -55,11 +63,40 @@ def test_parts_by_their_p_value() -> None:
     assert parts_are_told({"composites": 0}).verdict == "not asked"
 
 
+def removed(*squares: tuple[float, float]) -> pd.DataFrame:
+    """What Latin squares say of "abu" over "d-trak": how far over it, and p."""
+    rows = [("loss", "all", 8, n > 0, "abu", o, 1 + o, p) for n, (o, p) in enumerate(squares)]
+    rows += [
+        ("mse", "all", 8, False, "abu", -1, 0, 0),
+        ("loss", "style", 8, False, "abu", -1, 0, 0),
+    ]
+    names = "measure kind k besides method over times p_holm".split()
+    return pd.DataFrame(rows, columns=names)
+
+
+@pytest.mark.parametrize(
+    "squares, verdict",
+    [
+        (((0.2, 0.01),), "held"),
+        (((0.2, 0.01), (0.1, 0.3)), "not told apart"),
+        (((0.2, 0.01), (-0.1, 0.01)), "not held"),
+        ((), "not asked"),
+    ],
+)
+def test_harm_is_more_if_told_apart_in_each_square(squares, verdict: str) -> None:
+    found = harms_more("claim", "abu", "d-trak", removed(*squares))
+    assert found.verdict == verdict and found.evidence.count("times as far") == len(squares)
+    assert found.evidence.count("besides right images") == max(len(squares) - 1, 0)
+
+
 def test_all_claims_in_one_table() -> None:
     rises = pd.DataFrame({"rise": [1.0, 1.0], "others_rise": [0.01, 0.02]})
-    found = claims(compared(0.3), rises, {"composites": 0})
-    assert found.columns.tolist() == ["claim", "verdict", "evidence"] and len(found) == 7
-    assert found.verdict[3] == "held" and found.verdict[0] == "not asked"
+    found = claims(compared(0.3), rises, {"composites": 0}, removed((-0.2, 0.01)))
+    assert found.columns.tolist() == ["claim", "verdict", "evidence"] and len(found) == 9
+    judged = found.verdict
+    assert (judged[0], judged[2], judged[4], judged[8]) == (
+        *("not asked", "not held", "held", "not asked"),
+    )
 
 
 def test_ablations_hold_a_claim_where_its_choice_is_told_apart_as_claimed() -> None:

@@ -98,6 +98,23 @@ def test_no_pair_and_no_query_both_chooses_and_reports(bank) -> None:
     assert judged["queries"] == (~bank.queries.tuning).sum()
 
 
+def test_what_removals_did_is_what_recorded_models_answer(bank) -> None:
+    squares, plan = read_bank(ROOT / "data/latin"), pd.read_csv(ROOT / "data/latin/plan.csv")
+    (whole,) = bank.models.index[(bank.models.seed == 3) & (bank.models.pair < 0)]
+    told = pd.read_csv(ROOT / "results/evaluate/latin.csv").query("measure == 'loss'")
+    place = {name: number for number, name in enumerate(squares.queries.name)}
+    models = {name: row for row, name in enumerate(squares.models.name)}
+    first = "k == 8 and not besides"
+    rows = plan[plan.model.isin(models)].query(first)
+    for said in told[told.kind == "all"].query(first).itertuples():
+        rises = [
+            squares.losses[models[row.model], place[row.query]].mean()
+            - bank.losses[whole, place[row.query]].mean()
+            for row in rows[rows.method == said.method].itertuples()
+        ]
+        assert len(rises) == 32 and np.mean(rises) == pytest.approx(said.rise, rel=1e-3)
+
+
 def test_the_store_in_git_holds_recorded_data_alone() -> None:
     """``dvc push`` without ``data`` would put caches there, of which one has 170 MB."""
     sizes = {path: path.stat().st_size for path in (ROOT / ".dvc/store").rglob("*")}

@@ -53,6 +53,9 @@ def test_scores_carry_ids_and_every_method_is_judged(tiny: Path) -> None:
     assert judged["queries"] == 4 and judged["pairs"] == judged["seed_pairs"] == 3
     assert set(judged["lds"]) == set(every.method)
     assert set(judged["lds"]["abu"]) == {"mean", "low", "high", "raw"}
+    removed = pd.read_csv(results / "evaluate/latin.csv")
+    assert set(removed.method) == set(params["retrain"]["latin"]["methods"])
+    assert set(removed.measure) == {"loss", "mse", "clip"} and removed["queries"].max() == 2
     assert set(load("train/metrics.json")["hit"]) == {"mean", "low", "high"}
     methods = params["changes"]["customized"]["compare"]["methods"]
     assert set(load("exemplars/metrics.json")) == {"abu", "chance", *methods}

@@ -45,6 +45,24 @@ def ahead(claim: str, method: str, others: Sequence[str], compared: pd.DataFrame
     return Claim(claim, verdict, "; ".join(told(row) for row in rows.itertuples()))
 
 
+def harms_more(claim: str, method: str, against: str, removed: pd.DataFrame) -> Claim:
+    """That models trained without what a method names harm a query more than models without what
+    ``against`` names, in each Latin square; ``removed``: of ``abu.judge.latin.summaries``, whose
+    comparisons are with ``against``."""
+    of_loss = (removed.measure == "loss") & (removed.kind == "all")
+    rows = removed[of_loss & (removed.method == method)]
+    if not len(rows):
+        return Claim(claim, UNASKED, "no whole Latin square of the method is recorded")
+    apart = rows.p_holm < 0.05
+    behind, every = (apart & (rows.over < 0)).any(), (apart & (rows.over > 0)).all()
+    said = lambda row: (
+        f"K = {row.k}{' besides right images' * row.besides}: the loss rises {row.times:.2f} times "
+        f"as far as without {against}'s (p = {row.p_holm:.2g})"
+    )
+    verdict = NOT if behind else HELD if every else OPEN
+    return Claim(claim, verdict, "; ".join(said(row) for row in rows.itertuples()))
+
+
 def others_keep(own: np.ndarray, others: np.ndarray, seed: int = 0) -> Claim:
     """That unlearning a query leaves other queries alone: their mean rise as a share of its own,
     of Q queries each, with its 95 % interval over queries; held where that lies below
@@ -97,19 +115,24 @@ def ablated(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims(compared: pd.DataFrame, rises: pd.DataFrame, local: dict, seed: int = 0) -> pd.DataFrame:
+def claims(
+    compared: pd.DataFrame, rises: pd.DataFrame, local: dict, removed: pd.DataFrame, seed: int = 0
+) -> pd.DataFrame:
     """Every claim that the study can judge, by row: ``claim``, ``verdict``, ``evidence``.
 
     ``rises``: of each query, ``rise`` of its own loss and ``others_rise``, as ``unlearn`` leaves
-    them.
+    them; ``removed``: what Latin squares say, against D-TRAK.
     """
+    without = lambda name: f"models without what {name} names lose more than without D-TRAK's"
     rows = [
         ahead("unlearning beats kernels of gradients", "abu", KERNELS, compared),
         ahead("unlearning beats similarity", "abu", SIMILARITY, compared),
+        harms_more(without("unlearning"), "abu", "d-trak", removed),
         ahead("keys and values suffice: no gain by all weights", "abu", ["abu-whole"], compared),
         others_keep(rises.rise.to_numpy(float), rises.others_rise.to_numpy(float), seed),
         parts_are_told(local),
         ahead("ours: coupling-ridge beats kernels of gradients", OURS, KERNELS, compared),
         ahead("ours: coupling-ridge beats similarity", OURS, SIMILARITY, compared),
+        harms_more(f"ours: {without('ridge-product')}", "ridge-product", "d-trak", removed),
     ]
     return pd.DataFrame(rows)
