@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from test_declarations import NOTEBOOKS
 
 from abu import ROOT
+from abu.study.declared import check_study, declarations
 from abu.study.presets import apply, round_trip
 
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 by_preset = pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 read = YAML(typ="safe").load
+DECLARED = {name: declarations(path) for name, path in NOTEBOOKS.items()}
 
 
 @pytest.fixture
@@ -43,6 +46,15 @@ def named(preset: Path) -> dict:
 def test_there_are_six() -> None:
     names = {"abc", "emoji-eight", "emoji-full", "mscoco", "own", "scenes"}
     assert {path.stem for path in PRESETS} == names
+
+
+@by_preset
+def test_notebooks_take_what_it_sets(preset: Path, params: Path) -> None:
+    apply(preset, params)
+    study = read(params)
+    check_study(study, DECLARED)
+    with pytest.raises(ValueError, match=r"retrain\.batch_size is 'many'"):
+        check_study(study | {"retrain": study["retrain"] | {"batch_size": "many"}}, DECLARED)
 
 
 @by_preset

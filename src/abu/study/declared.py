@@ -25,6 +25,7 @@ NULLABLE = {  # null though their default is another
     "train.muon_lr",
     "generate.source",
     "retrain.bank",
+    "retrain.latin",
     "tune.bank",
     "localize.relative_norm",
     "retrain.audit",
