@@ -8,17 +8,14 @@ that report: the linear datamodelling score of the images' own scores, of their 
 is left of them within their concept. Writes ``benchmarks/groups.csv``.
 """
 
-import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from regressed import reported
 
 from abu import ROOT
-from abu.data.queries import read_queries
 from abu.data.scores import methods_in, read_scores
-from abu.judge.bank import read_bank
 from abu.judge.lds import table_of
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import verdict_of
@@ -36,12 +33,9 @@ def grouped(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     os.chdir(ROOT)
-    queries = read_queries(results("generate") / "queries.csv").query("not tuning")
-    latents = np.load(results("generate") / "latents.npy")[queries["query"]]
-    bank = read_bank(Path(json.loads(Path("results/retrain/bank.json").read_text())["bank"]))
+    queries, latents, bank, chosen = reported()
     verdict = verdict_of(bank, queries.name, latents, tuning=False)
     images = pd.read_csv("results/prepare/images.csv").set_index("id").loc[bank.ids]
-    chosen = json.loads((results("tune") / "chosen.json").read_text())
     file, scores = results("compare") / "scores.parquet", {}
     for method in methods_in(file):
         raw = read_scores(file, queries["query"], bank.ids, method)[verdict.known]

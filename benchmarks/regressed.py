@@ -17,7 +17,7 @@ from abu import ROOT
 from abu.data.queries import read_queries
 from abu.data.scores import read_scores
 from abu.diffusion.noise import permutation
-from abu.judge.bank import read_bank
+from abu.judge.bank import Bank, read_bank
 from abu.judge.lds import lds
 from abu.judge.regressed import regressed
 from abu.judge.sharpen import sharpen
@@ -31,13 +31,18 @@ LEFT = 8  # pairs that judge, at the least
 SPLITS = 50
 
 
-def main() -> None:
-    os.chdir(ROOT)
+def reported() -> tuple[pd.DataFrame, np.ndarray, Bank, dict]:
+    """The study's queries that are reported, their latents, its bank, and what ``tune`` chose."""
     queries = read_queries(results("generate") / "queries.csv").query("not tuning")
     latents = np.load(results("generate") / "latents.npy")[queries["query"]]
     bank = read_bank(Path(json.loads(Path("results/retrain/bank.json").read_text())["bank"]))
+    return queries, latents, bank, json.loads((results("tune") / "chosen.json").read_text())
+
+
+def main() -> None:
+    os.chdir(ROOT)
+    queries, latents, bank, chosen = reported()
     verdict = verdict_of(bank, queries.name, latents, tuning=None)
-    chosen = json.loads((results("tune") / "chosen.json").read_text())
     file, known = results("compare") / "scores.parquet", verdict.known
     of = lambda name: read_scores(file, queries["query"], bank.ids, name)
     scores = {m: sharpen(of(m), chosen[m].get("sharpness"))[known] for m in METHODS}
