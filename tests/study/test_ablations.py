@@ -15,7 +15,7 @@ from abu import ROOT
 from abu.diffusion.noise import stream
 from abu.judge.lds import lds
 from abu.report.ablations import MEASURES, markdown
-from abu.study.ablated import COLUMNS, beside, table
+from abu.study.ablated import COLUMNS, STUDY, UNLEARN, beside, table
 from abu.study.ablations import STAGES, commands, experiments, rows
 from abu.study.caching import SIZES, spread
 
@@ -74,27 +74,22 @@ GIVEN = {
     "steps": {1: {}, 3: {"unlearn.steps": 3}, 10: {"unlearn.steps": 10}},
     "flips": {"none": {}, "max": {"cache.flips": True}},
 }
-PATHS = {"unlearn": "results/unlearn/base", "evaluate": "results/evaluate"}
 MISSING = {"results/influence/base/metrics.json": {"error": {"type": "FileNotFoundError"}}}
 
 
 def run(name: str, state: str, **metrics) -> dict:
     """An experiment as ``dvc exp show --json`` prints it."""
-    files = {f"{PATHS[stage]}/metrics.json": {"data": data} for stage, data in metrics.items()}
-    revision = {"rev": "5ca1ab1e", "data": {"metrics": files | MISSING}}
+    files = {UNLEARN: {"data": metrics}} | MISSING
+    revision = {"rev": "5ca1ab1e", "data": {"metrics": files}}
     return {"revs": [revision], "executor": {"state": state}, "name": name}
 
 
 def shown(*runs: dict) -> list[dict]:
     unlearn = {"own_recall": 0.5, "own_recall_se": 0.125, "others_rise": 0.25}
     unlearn["relative_norm"] = 0.05
-    study = run("", "success", unlearn=unlearn, evaluate=judged(0.5))["revs"][0]
+    study = run("", "success", **unlearn)["revs"][0]
     workspace = study | {"rev": "workspace", "experiments": None}
     return [workspace, study | {"experiments": list(runs)}]
-
-
-def judged(lds: float) -> dict:
-    return {"pairs": 8, "lds": {"abu": {"mean": lds, "low": lds - 0.25, "high": lds + 0.25}}}
 
 
 def test_a_mapping_is_refused_since_dvc_would_merge_it() -> None:
@@ -104,16 +99,17 @@ def test_a_mapping_is_refused_since_dvc_would_merge_it() -> None:
 
 
 def test_table_by_hand() -> None:
-    three = {"own_recall": 0.75, "others_rise": 0.5}
     runs = [
-        run("ablation-steps-3", "success", unlearn=three, evaluate=judged(0.75)),
-        run("ablation-steps-10", "failed", unlearn={"own_recall": 0.5}),
-        run("somebody-else", "success", unlearn={"own_recall": 1.0}),
+        run("ablation-steps-3", "success", own_recall=0.75, others_rise=0.5),
+        run("ablation-steps-10", "failed", own_recall=0.5),
+        run("somebody-else", "success", own_recall=1.0),
     ]
-    seconds = {"workspace": 8.0, "ablation-steps-3": 9.0}
-    three = {"difference": 0.25, "least": 0.125, "most": 0.5, "p_holm": 0.01, "apart": True}
-    apart = pd.DataFrame([three], index=["ablation-steps-3"])
-    found = table(GIVEN, experiments(shown(*runs)), seconds, apart)
+    seconds = {STUDY: 8.0, "ablation-steps-3": 9.0}
+    study = {"lds": 0.5, "low": 0.25, "high": 0.75}
+    three = {"lds": 0.75, "low": 0.5, "high": 1.0, "difference": 0.25, "least": 0.125, "most": 0.5}
+    three |= {"p_holm": 0.01, "apart": True}
+    judged = pd.DataFrame([study, three], index=[STUDY, "ablation-steps-3"])
+    found = table(GIVEN, experiments(shown(*runs)), seconds, judged)
     assert {metric for metric, _ in MEASURES.values()} <= set(COLUMNS) == set(found.columns)
     assert found.state.tolist() == ["ran", "ran", "failed", "ran", "not run"]
     assert found.loc["steps"].own_recall.iloc[:2].tolist() == [0.5, 0.75]
@@ -136,17 +132,19 @@ def test_choices_stand_beside_the_study_on_the_same_pairs() -> None:
     halves = stream("halves").random((8, 12)) < 0.5
     kinds, study = ["plain"] * 6, draw("study")
     measured = -(study @ (2.0 * halves - 1).T).T  # the study is right
-    choices = {"same": study, "other": draw("other")}
-    found = beside(study, choices, halves, measured, kinds)
+    scores = {STUDY: study, "same": study, "other": draw("other")}
+    found = beside(scores, halves, measured, kinds)
+    assert found.lds[[STUDY, "same"]].tolist() == [1, 1] and pd.isna(found.difference[STUDY])
     assert found.difference["same"] == 0 and not found.apart["same"]
-    one = lds(choices["other"], halves, measured).mean() - 1
-    assert found.difference["other"] == pytest.approx(one) and found.apart["other"]
+    other = lds(scores["other"], halves, measured).mean()
+    assert found.lds["other"] == pytest.approx(other)
+    assert found.difference["other"] == pytest.approx(other - 1) and found.apart["other"]
+    assert beside({STUDY: study}, halves, measured, kinds).difference.isna().all()
 
 
 def test_a_failed_experiment_is_shown_as_failed_without_the_numbers_that_it_carries() -> None:
     failed, ran = (
-        run("ablation-steps-3", state, unlearn={"own_recall": 0.75})
-        for state in ("failed", "success")
+        run("ablation-steps-3", state, own_recall=0.75) for state in ("failed", "success")
     )
     found = table(GIVEN, experiments(shown(failed)), {})
     line = found.loc[("steps", "3")]
@@ -169,8 +167,7 @@ def test_what_has_run_or_waits_is_not_queued_again() -> None:
     queued = commands(GIVEN, known)
     names = [command[command.index("--name") + 1] for command in queued]
     assert names == ["ablation-steps-10", "ablation-flips-max"]
-    assert queued[1][-7:-4] == ["cache.flips=true", "-S", 'compare.methods=["random"]']
-    assert queued[1][-4:] == STAGES and not any("tune" in command for command in queued)
+    assert queued[1][-4:] == ["-S", "cache.flips=true", *STAGES]
 
 
 @pytest.mark.slow

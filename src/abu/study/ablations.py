@@ -1,8 +1,8 @@
 """Ablations: one factor at a time around the study, each choice a queued DVC experiment.
 
 ``python -m abu.study.ablations`` queues what ``benchmarks/ablations.yaml`` lists and HEAD does not
-have yet, and runs the queue. A choice runs the stages of the trained model that follow, so the step
-stays as the study's ``tune`` chose it, and is judged by the bank.
+have yet, and runs the queue. A choice runs the stages of the trained model that make AbU's scores,
+so the step stays as the study's ``tune`` chose it; the notebook has the bank judge them.
 """
 
 import json
@@ -16,8 +16,7 @@ from abu import ROOT
 from abu.study.commands import command
 
 GRID = "benchmarks/ablations.yaml"
-STAGES = ["cache@base", "unlearn@base", "compare@base", "evaluate"]
-ALONE = {"compare.methods": ["random"]}  # the judge asks for nobody else
+STAGES = ["cache@base", "unlearn@base"]
 PREFIX = "ablation-"
 
 
@@ -58,7 +57,7 @@ def commands(grid: dict, known: dict) -> list[list[str]]:
     new = lambda row: known.get(row.name, {}).get("state", "failed") == "failed"
     changes = lambda row: [
         part
-        for key, value in (row.overrides | ALONE).items()
+        for key, value in row.overrides.items()
         for part in ("-S", f"{key}={json.dumps(value)}")
     ]
     queue = ["exp", "run", "--queue", "--single-item", "--name"]
