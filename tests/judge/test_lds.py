@@ -52,6 +52,7 @@ def test_correlations_are_scipys_ties_and_all() -> None:
 
 def test_resampled_scores_are_those_of_drawn_pairs_and_queries() -> None:
     measured, told = differences(TAU).T, [predicted(TAU, HALVES), predicted(TAU[::-1], HALVES)]
+    told.append(told[0].round())  # some are equal
     groups = [np.arange(4), np.array([1])]
     found = resampled(told, measured, groups, seed=3, resamples=5)
     for b in range(5):
@@ -62,6 +63,18 @@ def test_resampled_scores_are_those_of_drawn_pairs_and_queries() -> None:
             for g, row in enumerate(rows):
                 each = [spearmanr(values[q][pairs], measured[q][pairs]).statistic for q in row]
                 assert np.isclose(found[k, g, b], np.mean(each))
+
+
+def test_equal_sums_tie_in_whatever_order_they_are_added() -> None:
+    scores = np.tile([0.1, 0.2, 0.3, 0.7, 1.1], 20)[None] / 3
+    halves = np.stack([stream("tie", m).permutation(100) // 5 < 10 for m in range(8)])
+    halves[4:] = halves[:4].reshape(4, 20, 5)[:, ::-1].reshape(4, 100)  # the same scores, moved
+    found = predicted(scores, halves)[0]
+    assert (found[4:] == found[:4]).all() and np.allclose(found, -scores @ (2.0 * halves.T - 1))
+    assert len(np.unique(found)) == 4
+    assert predicted(1e-30 * scores, halves)[0] == pytest.approx(1e-30 * found)
+    scores[0, 0] *= 1 + 1e-9
+    assert (predicted(scores, halves)[0] != found).all()
 
 
 def test_table_has_intervals_by_kind() -> None:

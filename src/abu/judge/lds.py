@@ -26,13 +26,16 @@ def correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def predicted(scores: np.ndarray, halves: np.ndarray) -> np.ndarray:
     """What scores [Q, N] say of each pair, [Q, P]: loss under the half less that under its
-    complement, ``-(sum_{z in S} tau - sum_{z not in S} tau)``; ``halves``: bool [P, N].
+    complement, ``-(sum_{z in S} tau - sum_{z not in S} tau)``, to 1e-12 of a query's scores, so
+    that equal sums tie whatever their order; ``halves``: bool [P, N].
 
     Raises FloatingPointError for scores that are not finite.
     """
     values = np.array(scores, np.float64)  # torch reads none that is not writable
     check_finite("scores", torch.from_numpy(values))
-    return -values @ (2.0 * halves - 1).T
+    total = np.abs(values).sum(1, keepdims=True)
+    step = 1e-12 * np.where(total > 0, total, 1)
+    return np.round(-values @ (2.0 * halves - 1).T / step) * step
 
 
 def lds(scores: np.ndarray, halves: np.ndarray, differences: np.ndarray) -> np.ndarray:
@@ -59,14 +62,33 @@ def resampled(
     pairs and queries are both drawn again: [K, groups, resamples]. All predictions meet the same
     draws, so their differences are paired."""
     queries, pairs = measured.shape
-    stacked, out = np.stack(told), np.empty((len(told), len(groups), resamples))
+    times, rows = np.empty((pairs, resamples)), [[] for _ in groups]
     for b in range(resamples):
         draw = stream(seed, "resample", b)
-        chosen = draw.integers(pairs, size=pairs)
-        each = correlations(stacked[..., chosen], measured[:, chosen])
-        for g, group in enumerate(groups):
-            out[:, g, b] = each[:, group[draw.integers(len(group), size=len(group))]].mean(1)
-    return out
+        times[:, b] = np.bincount(draw.integers(pairs, size=pairs), minlength=pairs)
+        for drawn, group in zip(rows, groups):
+            drawn.append(group[draw.integers(len(group), size=len(group))])
+    each = np.empty((len(told), queries, resamples))
+    for q in range(queries):
+        true = ranks(measured[q], times)
+        for k, predictions in enumerate(told):
+            each[k, q] = correlation(ranks(predictions[q], times), true, times)
+    of = lambda drawn: np.take_along_axis(each, np.array(drawn).T[None], 1).mean(1)
+    return np.stack([of(drawn) for drawn in rows], 1)
+
+
+def ranks(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Ranks of values [P], less their mean, in each of B samples that hold them ``times`` [P, B]:
+    [P, B]; equal ones share the mean of their ranks. The total of ``times`` is P."""
+    below = (values[None] < values[:, None]) + 0.5 * (values[None] == values[:, None])
+    return below @ times - len(values) / 2
+
+
+def correlation(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Of ``ranks`` [P, B] of two sides in the same samples: [B]; 0 where one side never varies."""
+    weighed = times * a
+    size = np.sqrt((weighed * a).sum(0) * (times * b * b).sum(0))
+    return np.divide((weighed * b).sum(0), size, out=np.zeros(size.shape), where=size > 0)
 
 
 def means_by_kind(values: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
