@@ -62,7 +62,8 @@ def resampled(
     pairs and queries are both drawn again: [K, groups, resamples]. All predictions meet the same
     draws, so their differences are paired."""
     queries, pairs = measured.shape
-    times, rows = np.empty((pairs, resamples)), [[] for _ in groups]
+    times = np.empty((pairs, resamples))
+    rows: list[list[np.ndarray]] = [[] for _ in groups]
     for b in range(resamples):
         draw = stream(seed, "resample", b)
         times[:, b] = np.bincount(draw.integers(pairs, size=pairs), minlength=pairs)
