@@ -1,9 +1,9 @@
 """What a pool of processes saves: ``python benchmarks/engines.py`` (after the study has run).
 
-The same tasks of a cache and of gradient features, on each engine in turn, round after round, when
-its processes are up: seconds, as ratios to one process of all threads, and the largest difference
-of a number relative to the largest. Medians over rounds with their range. Ray where it is
-installed.
+The same tasks of a cache, of gradient features and of a bank (the first steps of its models), on
+each engine in turn, round after round, when its processes are up: seconds, as ratios to one process
+of all threads, and the largest difference of a number relative to the largest. Medians over rounds
+with their range. Ray where it is installed.
 """
 
 import importlib.util
@@ -25,13 +25,15 @@ from abu.core.attribution import losses_of
 from abu.data.readers import Tensors
 from abu.diffusion.device import use_device
 from abu.diffusion.unet import select_weights
-from abu.study.banks import processor
+from abu.judge.retrain import retrain
+from abu.study.banks import opened, processor
 from abu.study.caching import load_cached
 from abu.study.engines import Engine
 from abu.study.system import load_system
 from abu.study.tasks import run_tasks
 
 ROUNDS, TASKS = 3, 8
+MODELS, STEPS = 4, 10  # of a bank
 FOUND = importlib.util.find_spec("ray") is not None
 ENGINES = {"process": Engine(), "pool": Engine("pool")} | ({"ray": Engine("ray")} if FOUND else {})
 
@@ -50,6 +52,8 @@ def lists() -> Iterator[tuple[str, Callable, object, dict[str, tuple]]]:
     shared = Features(denoiser, Sketch(sizes, 8192, 0), cached.grid.timesteps, 0, 6)
     tasks = {str(k): (read(system.images[2 * k : 2 * k + 2]),) for k in range(TASKS)}
     yield "gradient features", feature_task, shared, tasks
+    training = opened()[1].shared
+    yield "models of a bank", retrain, training, {str(k): ((), k, STEPS) for k in range(MODELS)}
 
 
 def apart(left: list[Tensors], right: list[Tensors]) -> float:

@@ -1,12 +1,13 @@
-"""What the shortcuts save: ``python benchmarks/fast.py embedded|paper`` (``embedded`` after the
-study has run).
+"""What the shortcuts save: ``python benchmarks/fast.py embedded|paper [DEVICE]``, on the CPU or a
+device such as ``cuda`` (``embedded`` after the study has run).
 
 Side by side in one process, alternating, each with a check that both sides give the same numbers:
 Fisher information of the key and value weights against torch.func over all weights; the loss table
 against repeated text; one pass for 100 queries against one finite pass a query; and the share of
 this machine's float32 matrix product rate that the loss pass reaches. Ratios are medians over
-rounds, with their range. Peaks of memory are of a fresh process each. ``paper``: its
-57.4M-parameter U-Net, random weights.
+rounds, with their range. Peaks of memory are of a fresh process each. ``embedded``: the study's
+model, images and grid; ``paper``: its 57.4M-parameter U-Net, random weights. Writes
+``benchmarks/fast.csv``, which says of each row what ran where.
 """
 
 import copy
@@ -14,10 +15,12 @@ import json
 import multiprocessing
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +40,14 @@ from abu.core.unlearn import moved, over_flips
 from abu.data.images import Images
 from abu.data.readers import Tensors
 from abu.diffusion.denoiser import Denoiser
+from abu.diffusion.device import use_device
 from abu.diffusion.grid import Grid, batches
 from abu.diffusion.losses import denoising_loss, loss_table
 from abu.diffusion.noise import normals
-from abu.diffusion.unet import load_unet, select_weights, speed_up
+from abu.diffusion.unet import select_weights, speed_up
 from abu.judge.lds import correlations
 from abu.judge.ranking import rank
+from abu.study.banks import processor
 from abu.study.caching import load_cached, read_cache
 from abu.study.folders import results
 from abu.study.system import load_queries, load_system
@@ -58,30 +63,29 @@ PAPER = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
 }
-SIZES = {  # fisher: images of which Fisher information is taken, each drawn ``draws`` times
-    "embedded": {"images": 32, "steps": 10, "tokens": 24, "width": 128, "draws": 4, "fisher": 32},
-    "paper": {"images": 2, "steps": 20, "tokens": 77, "width": 1024, "draws": 4, "fisher": 4},
-}
+IMAGES = {"embedded": 32, "paper": 2}
+FISHER = {"embedded": (32, 4), "paper": (4, 4)}  # images, draws of each
+BATCH = {"embedded": 64, "paper": 128}
 QUERIES, COTANGENTS = 100, 2
 LENGTH = 0.1  # of a move over that of the weights
 
 
-def setting(name: str) -> tuple[Denoiser, Images, Grid]:
-    """A model with attributed keys and values, images of one caption, and the grid of timesteps."""
-    size = SIZES[name]
+def setting(name: str, device: str, count: int | None = None) -> tuple[Denoiser, Images, Grid]:
+    """A model with attributed keys and values, ``count`` images (``IMAGES``), and the grid under
+    which their losses are taken."""
+    count = count or IMAGES[name]
+    if name == "embedded":
+        shared = study(device)[0]
+        return shared.denoiser, shared.images[:count], shared.grid
     torch.manual_seed(0)
-    if name == "paper":
-        unet = UNet2DConditionModel(**PAPER).requires_grad_(False).eval()
-    else:
-        unet = load_unet("results/train/unet")
-    ids = list(range(size["images"]))
+    unet = UNet2DConditionModel(**PAPER).requires_grad_(False).eval().to(device)
+    ids = list(range(count))
     latents = normals((1, 4, 16, 16), [("latents", i) for i in ids])
-    texts = normals((1, size["tokens"], size["width"]), [("texts", i) for i in ids])
+    texts = normals((1, 77, PAPER["cross_attention_dim"]), [("texts", i) for i in ids])
     scheduler = DDIMScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2")
-    steps = [(2 * k + 1) * 1000 // (2 * size["steps"]) for k in range(size["steps"])]
     weights = select_weights(unet, "cross-attn-kv")
-    denoiser = Denoiser(unet, scheduler, weights, batch_size=128)
-    return denoiser, Images(ids, latents, texts), Grid(steps)
+    denoiser = Denoiser(unet, scheduler, weights, device, BATCH[name])
+    return denoiser, Images(ids, latents, texts), Grid(range(25, 1000, 50))
 
 
 def reference_fisher(denoiser: Denoiser, images: Images, draws: int) -> Tensors:
@@ -98,7 +102,8 @@ def reference_fisher(denoiser: Denoiser, images: Images, draws: int) -> Tensors:
     total = {name: torch.zeros_like(params[name], dtype=torch.float64) for name in weights}
     rows = [(i, k) for i in range(len(images)) for k in range(draws)]
     for start in range(0, len(rows), 8):
-        gradients = each(params, *draw_batch(scheduler, images, rows[start : start + 8], 0)[1])
+        drawn = draw_batch(scheduler, images, rows[start : start + 8], 0)[1]
+        gradients = each(params, *(x.to(denoiser.device) for x in drawn))
         for name in weights:
             total[name] += gradients[name].double().square().sum(0)
     return {name: value / len(rows) for name, value in total.items()}
@@ -107,17 +112,19 @@ def reference_fisher(denoiser: Denoiser, images: Images, draws: int) -> Tensors:
 @torch.no_grad()
 def reference_losses(denoiser: Denoiser, images: Images, grid: Grid) -> Tensor:
     """Plain diffusers: every row brings its own copy of the caption."""
-    found = []
+    table = torch.empty(grid.shape(images))
     for batch in batches(images, grid, denoiser.batch_size):
-        _, (x0, eps, t, text) = batch()
+        (i, c, t, f), drawn = batch()
+        x0, eps, steps, text = (x.to(denoiser.device) for x in drawn)
         text = text.repeat_interleave(len(x0) // len(text), 0)
-        found.append(denoising_loss(denoiser.unet, denoiser.scheduler, x0, eps, t, text))
-    return torch.cat(found)
+        losses = denoising_loss(denoiser.unet, denoiser.scheduler, x0, eps, steps, text)
+        table[i, f, grid.place(c), t] = losses.cpu()
+    return table
 
 
-def fisher_sides(name: str) -> dict[str, Callable]:
-    denoiser, images, _ = setting(name)
-    images, draws = images[: SIZES[name]["fisher"]], SIZES[name]["draws"]
+def fisher_sides(name: str, device: str) -> dict[str, Callable]:
+    count, draws = FISHER[name]
+    denoiser, images, _ = setting(name, device, count)
     fast = replace(denoiser, batch_size=8)
     slow = replace(denoiser, unet=copy.deepcopy(denoiser.unet).requires_grad_(True))
     return {
@@ -129,10 +136,12 @@ def fisher_sides(name: str) -> dict[str, Callable]:
 def rounds(sides: dict[str, Callable], count: int) -> tuple[dict[str, list[float]], dict]:
     """Seconds of each side, alternating, and what each returned first."""
     seconds, first = {side: [] for side in sides}, {}
+    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
     for _ in range(count):
         for side, call in sides.items():
             start = time.perf_counter()
             found = call()
+            wait()
             seconds[side].append(time.perf_counter() - start)
             first.setdefault(side, found)
     return seconds, first
@@ -146,37 +155,42 @@ def ratio(what: str, slow: list[float], fast: list[float], times: float = 1.0) -
     return {"what": what, **found}
 
 
-def peak(name: str, side: str, answer) -> None:
-    """Growth of a fresh process's resident memory to the peak of one Fisher pass, bytes (Linux)."""
-    call, status = fisher_sides(name)[side], Path("/proc/self/status")
+def peak(name: str, side: str, device: str, answer) -> None:
+    """Growth of a fresh process's memory to the peak of one Fisher pass, bytes: of the accelerator,
+    or resident (Linux)."""
+    call, status = fisher_sides(name, device)[side], Path("/proc/self/status")
+    if torch.cuda.is_initialized():
+        start = torch.cuda.memory_allocated()
+        call()
+        return answer.put(torch.cuda.max_memory_allocated() - start)
     read = lambda field: int(re.search(rf"{field}:\s+(\d+) kB", status.read_text())[1]) * 1024
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     start = read("VmRSS")
     call()
-    answer.put(read("VmHWM") - start)
+    return answer.put(read("VmHWM") - start)
 
 
-def peak_of(name: str, side: str) -> int:
+def peak_of(*asked: str) -> int:
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
-    process = context.Process(target=peak, args=(name, side, answer))
+    process = context.Process(target=peak, args=(*asked, answer))
     process.start()
     found = answer.get()
     process.join()
     return found
 
 
-def matmul_rate(size: int = 2048, count: int = 7) -> float:
+def matmul_rate(device: str, size: int = 2048, count: int = 7) -> float:
     """Floating point operations a second of a float32 matrix product, the median."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = (torch.randn(size, size, device=device) for _ in range(2))
     seconds, _ = rounds({"product": lambda: a @ b}, count)
     return 2 * size**3 / np.median(seconds["product"])
 
 
-def loss_rows(name: str, count: int) -> list[dict]:
+def loss_rows(name: str, device: str, count: int) -> list[dict]:
     """The loss table against plain diffusers with repeated text, and its share of the rate of a
     matrix product."""
-    denoiser, *given = setting(name)
+    denoiser, *given = setting(name, device)
     plain, last = (
         replace(denoiser, unet=copy.deepcopy(denoiser.unet), speed=speed)
         for speed in ({}, {"channels_last": True})
@@ -190,10 +204,9 @@ def loss_rows(name: str, count: int) -> list[dict]:
     seconds, found = rounds(sides, count)
     with FlopCounterMode(display=False) as counter:
         sides["shared"]()
-    rate, rows = max(matmul_rate(), matmul_rate()), []
+    rate, rows = max(matmul_rate(device), matmul_rate(device)), []
     for side in ("shared", "shared, channels last"):
-        losses = found[side].flatten()
-        torch.testing.assert_close(losses, found["reference"], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found[side], found["reference"], rtol=1e-4, atol=1e-6)
         rows.append(ratio(f"loss table, {side}: time", seconds["reference"], seconds[side]))
         reached = list(counter.get_total_flops() / np.array(seconds[side]))
         what = f"loss pass, {side}: share of the matmul rate"
@@ -202,21 +215,23 @@ def loss_rows(name: str, count: int) -> list[dict]:
     return rows
 
 
-def study() -> tuple[Attribution, np.ndarray, dict, dict]:
+@lru_cache
+def study(device: str) -> tuple[Attribution, np.ndarray, dict, dict]:
     """The study's trained model, images, caches and reported queries; its store; the cache's
     manifest; AbU's options."""
     manifest = json.loads((results("cache") / "manifest.json").read_text())
     speed = {"precision": manifest["precision"]}
-    cached = load_cached(load_system(), manifest["seed"], 128, torch.device("cpu"), speed)
+    system = load_system(device=device)
+    cached = load_cached(system, manifest["seed"], BATCH["embedded"], torch.device(device), speed)
     shared = replace(cached.attribution, queries=load_queries()[1])
     options = json.loads((results("tune") / "chosen.json").read_text())["abu"]
     return shared, read_cache(results("cache"), manifest, "c", "store"), manifest, options
 
 
-def store_sides(draws: int = 10, share: float = 0.2, count: int = 5) -> list[dict]:
+def store_sides(device: str, draws: int = 10, share: float = 0.2, count: int = 5) -> list[dict]:
     """A new query by the finite pass, from the store, and in two stages; and the store against one
     pass for all queries."""
-    shared, stored, cache, options = study()
+    shared, stored, cache, options = study(device)
     basis = leading(shared.curvature, shared.denoiser.weights, cache["store"])
     dims, everything = shared.queries.latents[0].numel(), list(range(len(shared.images)))
     of = lambda deltas, q: {name: delta[q] for name, delta in deltas.items()}
@@ -249,7 +264,8 @@ def store_sides(draws: int = 10, share: float = 0.2, count: int = 5) -> list[dic
     print(f"  (a query from the store: {each:.2f} s, of which its gradient is most)")
     moves = [move(q) for q in range(len(shared.queries))]
     deltas = {name: torch.cat([one[name] for one in moves]) for name in moves[0]}
-    both = influence_of(shared, deltas, cache["cotangents"], 0, len(everything))
+    dense = replace(shared, grid=replace(shared.grid, spread=False))  # as the store was made
+    both = influence_of(dense, deltas, cache["cotangents"], 0, len(everything))
     alone = over_flips(means([(both["linear"], both["curved"])])[0].sum(0)).numpy()
     agreement = correlations(ask(deltas), alone)
     mean, low, high = agreement.mean(), agreement.min(), agreement.max()
@@ -259,27 +275,28 @@ def store_sides(draws: int = 10, share: float = 0.2, count: int = 5) -> list[dic
     return rows + [{"what": what, **last}]
 
 
-def main(name: str) -> None:
+def main(name: str, device: str = "cpu") -> None:
     os.chdir(ROOT)
+    device = str(use_device(device))
     count, rows = (3, []) if name == "paper" else (5, [])
-    denoiser, images, grid = setting(name)
+    denoiser, images, grid = setting(name, device)
     shapes = {w: tuple(denoiser.unet.get_parameter(w).shape) for w in denoiser.weights}
     size = sum(p.numel() for p in denoiser.unet.parameters()) / 1e6
     attributed = sum(np.prod(shape) for shape in shapes.values()) / 1e6
     print(f"{name}: {size:.1f}M parameters, {attributed:.2f}M attributed")
 
-    seconds, found = rounds(fisher_sides(name), count)
+    seconds, found = rounds(fisher_sides(name, device), count)
     for weight in shapes:
         a, b = (found[side][weight] for side in ("fast", "reference"))
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.max()))
+        torch.testing.assert_close(a.cpu(), b.cpu(), rtol=1e-3, atol=1e-4 * float(b.max()))
     rows.append(ratio("Fisher information: time", seconds["reference"], seconds["fast"]))
-    peaks = {side: peak_of(name, side) for side in ("reference", "fast")}
+    peaks = {side: peak_of(name, side, device) for side in ("reference", "fast")}
     what = "Fisher information: peak memory"
     rows.append(ratio(what, [peaks["reference"]], [peaks["fast"]]))
 
-    rows += loss_rows(name, 2 * count + 1)
+    rows += loss_rows(name, device, 2 * count + 1)
     drawn = lambda w: normals(shapes[w], [("delta", w, q) for q in range(QUERIES)])
-    deltas = {w: 0.01 * drawn(w) for w in shapes}
+    deltas = {w: 0.01 * drawn(w).to(device) for w in shapes}
     few = replace(denoiser, batch_size=64 if name == "embedded" else 16)
 
     def finite() -> Tensor:
@@ -290,13 +307,17 @@ def main(name: str) -> None:
     seconds, found = rounds(sides, count)
     linear = forward_mode(few, {w: d[0] for w, d in deltas.items()}, images, grid)[0]
     bound = 1e-3 * float(linear.abs().max())
-    torch.testing.assert_close(found["gn"][0][0], linear, rtol=1e-2, atol=bound)
+    torch.testing.assert_close(found["gn"][0][0].cpu(), linear.cpu(), rtol=1e-2, atol=bound)
     what = "100 queries: linear + Gauss-Newton"
     rows.append(ratio(what, seconds["finite"], seconds["gn"], QUERIES))
-    rows += store_sides() if name == "embedded" else []
-    path = Path("benchmarks/fast.csv")
-    old = pd.read_csv(path).query("model != @name") if path.exists() else pd.DataFrame()
-    table = pd.concat([old, pd.DataFrame(rows).assign(model=name)])
+    rows += store_sides(device) if name == "embedded" else []
+    commit = ["git", "rev-parse", "--short", "HEAD"]
+    code = subprocess.run(commit, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    where = {"model": name, "device": device, "processor": processor(), "code": code}
+    table, path = pd.DataFrame(rows).assign(**where), Path("benchmarks/fast.csv")
+    if path.exists():
+        old = pd.read_csv(path)
+        table = pd.concat([old[(old.model != name) | (old.device != device)], table])
     table.round(3).to_csv(path, index=False)
 
 

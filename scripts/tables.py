@@ -37,6 +37,23 @@ NAMES = {  # how README calls methods
 CHOSEN_ON = 20  # pairs that report, when coupling-ridge was chosen among ideas
 ALIKE = ("pixel", "latent", "latent-ridge", "clip-image", "clip-text")  # they ask no model
 TOLD = list(NAMES)[:9]  # those whose scores README has
+SHORTCUTS = {  # of fast.csv: how the page calls it, what was asked for (embedded, paper's U-Net)
+    "Fisher information: time": ("Fisher of the K/V weights against torch.func, time", "4x, 8x"),
+    "Fisher information: peak memory": ("the same, peak memory", "4x"),
+    "loss table, shared: time": ("loss table, shared against repeated captions", "1.25x"),
+    "loss table, shared, channels last: time": ("the same, channels last", "1.25x"),
+    "100 queries: linear + Gauss-Newton": ("100 queries to second order against 100 passes", "40x"),
+    "a new query: finite pass against the store": ("a new query from the store", "50x"),
+    "a new query: finite pass against two stages, 20%": ("the same, in two stages", "6x"),
+    "loss pass, shared: share of the matmul rate": (
+        "loss pass, share of the float32 matrix product rate",
+        "60 %, 70 %",
+    ),
+    "loss pass, shared, channels last: share of the matmul rate": (
+        "the same, channels last",
+        "60 %, 70 %",
+    ),
+}
 
 
 def wrapped(text: str, **options) -> str:
@@ -128,7 +145,7 @@ def verdict(
         alike, pictures say nearly all. Where they do not (preset `scenes`; {elsewhere["pairs"]}
         pairs tell few apart): {OURS} {there(OURS)}, AbU {there("abu")},
         {NAMES[alike]} {there(alike)}. By
-        [earlier ablations](results/ablations/table.md): {said}.""",
+        [ablations](results/ablations/table.md): {said}.""",
         width=120,
     )
 
@@ -289,6 +306,25 @@ def scenes(folder: Path, objects: pd.DataFrame, seen: pd.DataFrame) -> str:
     return "\n\n".join([wrapped(drawn), wrapped(judged), *cells, wrapped(choice)])
 
 
+def fast(table: pd.DataFrame) -> str:
+    """What shortcuts save on the embedded U-Net and on the paper's, with ranges over rounds, and
+    what was asked for."""
+    measured = table.set_index(["what", "model"])
+
+    def cell(what: str, model: str) -> str:
+        if (what, model) not in measured.index:
+            return ""
+        row = measured.loc[(what, model)]
+        number = "{:.0%}" if "share of" in what else "{:.2f}x"
+        spread = " ({} to {})".format(*map(number.format, (row.lowest, row.highest)))
+        return f"{number.format(row.ratio)}{spread * int(row.rounds > 1)}".replace("%", " %")
+
+    rows = [["shortcut", "embedded U-Net", "the paper's U-Net, random weights", "bar"], ["---"] * 4]
+    for what, (name, bar) in SHORTCUTS.items():
+        rows.append([name, cell(what, "embedded"), cell(what, "paper"), bar])
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
+
+
 def eight(table: pd.DataFrame) -> str:
     """Eight customized models: how well each method finds their exemplars."""
     by = {name: part.set_index("method") for name, part in table.groupby("name")}
@@ -327,6 +363,7 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             pd.read_csv(root / "benchmarks/draws.csv", index_col=0),
             pd.read_csv(root / "benchmarks/drawn.csv"),
         ),
+        "ablations": (root / "results/ablations/table.md").read_text().strip(),
         "groups": groups(pd.read_csv(root / "benchmarks/groups.csv")),
         "latin": latin(removed),
         "scenes": scenes(
@@ -334,6 +371,7 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             pd.read_csv(root / "benchmarks/objects.csv"),
             pd.read_csv(root / "benchmarks/parts.csv", index_col="there"),
         ),
+        "fast": fast(pd.read_csv(root / "benchmarks/fast.csv").query("device == 'cpu'")),
         "eight": eight(pd.read_csv(root / "results/eight/summary.csv")),
         "regressed": regressed(retrained, ceiling),
         "verdict": verdict(
