@@ -49,7 +49,8 @@ def test_it_ends_in_a_row_of_the_judge(done: tuple[Path, dict]) -> None:
     row = lambda text: map(float, re.search(ROW, text, re.MULTILINE).groups())
     (value, low, high), (written, *_) = row(printed), row(PRINTED)
     assert 0.4 < value < 0.9 and low < value < high and abs(value - written) < 0.1
-    assert re.search(r"^Rank among the \d+ methods of this study: \d+$", printed, re.MULTILINE)
+    rank = r"^Rank among the \d+ methods of this study, sharpened too: \d+$"
+    assert re.search(rank, printed, re.MULTILINE)
     assert re.sub(r"[-\d.]+", "", printed).split() == re.sub(r"[-\d.]+", "", PRINTED).split()
 
 
