@@ -1,10 +1,12 @@
-"""Peak memory of the stages at MSCOCO's size, 118,287 images of 5 captions and 8 queries, on tiny
-tensors: what grows with N, and nothing else.
+"""Memory and time of the stages as the images grow to MSCOCO's number, 118,287 of 5 captions, and 8
+queries, on tiny tensors: what grows with N, and nothing else.
 
-``python benchmarks/memory.py [--images N]`` makes a COCO folder whose records share one picture and
-a model of a few thousand parameters in a temporary folder, runs the real stages there, and writes
-``benchmarks/memory.csv``: peak resident memory of each stage beside that of the same stage with
-1,000 images. Exits with an error where a stage needs 4 GB or more.
+``python benchmarks/memory.py [--images N ...]`` makes, for each of several N, a COCO folder whose
+records share one picture and a model of a few thousand parameters in a temporary folder, and runs
+the real stages there. Writes ``benchmarks/memory.csv``, of each stage and N the peak of resident
+memory and the seconds, and ``docs/growth.png``; prints the exponent with which seconds, less those
+of the fewest images, grow from the last but one N to the last. Exits with an error where a stage
+needs 4 GB or more.
 """
 
 import argparse
@@ -25,6 +27,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from abu import ROOT
 from abu.data.files import write_json
+from abu.report.lines import curves
+from abu.report.style import save
 from abu.study import costs
 
 COCO, CAPTIONS, QUERIES, LIMIT = 118_287, 5, 8, 4e9
@@ -111,16 +115,33 @@ def measure(n: int) -> pd.DataFrame:
         return table.droplevel("system").loc[list(STAGES)]
 
 
-if __name__ == "__main__":
+def exponents(seconds: pd.DataFrame) -> pd.Series:
+    """By stage, how seconds grow between the two largest N, beyond those of the fewest images (what
+    starting takes); ``seconds``: a column for each N."""
+    first, *_, middle, last = sorted(seconds)
+    above = np.log((seconds[last] - seconds[first]) / (seconds[middle] - seconds[first]))
+    return above / np.log((last - first) / (middle - first))
+
+
+def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=COCO)
-    n = parser.parse_args().images
-    few, many = measure(1000), measure(n)
-    gb = lambda values: (values / 1e9).round(2)
-    peaks = {"GB, 1000 images": gb(few.peak_bytes), f"GB, {n} images": gb(many.peak_bytes)}
-    table = pd.DataFrame({**peaks, "seconds": many.seconds.round()})
-    table.to_csv(ROOT / "benchmarks/memory.csv")
-    print(table)
-    if (many.peak_bytes >= LIMIT).any():
-        most = many.peak_bytes.max() / 1e9
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, COCO])
+    sizes = parser.parse_args().images
+    if len(set(sizes)) < 3:
+        parser.error(f"--images {sizes}: expected three numbers or more, to see how time grows")
+    table = pd.concat({n: measure(n) for n in sorted(sizes)}, names=["images"])
+    table["GB"], table["seconds"] = (table.peak_bytes / 1e9).round(2), table.seconds.round(1)
+    table[["GB", "seconds"]].to_csv(ROOT / "benchmarks/memory.csv")
+    seconds = table.seconds.unstack("images").loc[list(STAGES)]
+    lines = {stage: seconds.loc[stage].to_numpy() for stage in STAGES}
+    figure = curves(np.array(sorted(sizes)), lines, "images", "seconds", log=True, x_log=True)
+    save(figure, ROOT / "docs/growth.png")
+    print(table[["GB", "seconds"]].unstack("images"))
+    print(exponents(seconds).round(2).to_string())
+    if (table.peak_bytes >= LIMIT).any():
+        most = table.peak_bytes.max() / 1e9
         sys.exit(f"a stage needs {most:.2f} GB; expected below {LIMIT / 1e9:.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,14 +29,18 @@ VARIED = {
     "captions": {"cache.captions", "cache.spread"},
     "flips": {"cache.flips", "unlearn.flips_reduce"},
 }
+TOGETHER = {"cache.weights", "cache.store", "unlearn.curvature", "unlearn.steps"}
 PLAIN_CACHE = {"cache.curvature": "diagonal", "cache.store": 0}
 
 
 def test_the_grid_changes_one_factor_of_parameters_that_exist() -> None:
-    assert set(GRID) == set(VARIED)
+    assert set(GRID) == {*VARIED, "together"}
     for row in rows(GRID):
         for section, name in (key.split(".") for key in row.overrides):
             assert name in PARAMS[section]
+        if row.factor == "together":
+            assert row.overrides.keys() in (set(), TOGETHER)
+            continue
         plain = row.overrides.keys() & PLAIN_CACHE.keys()
         assert row.overrides.keys() - plain <= VARIED[row.factor]
         assert {key: row.overrides[key] for key in plain} in ({}, PLAIN_CACHE)
@@ -59,6 +63,7 @@ def test_the_defaults_are_the_study() -> None:
         "timesteps": str(len(spread(len(cache["timesteps"]), unlearn["every"]))),
         "captions": f"{cache['captions']} in turn",
         "flips": unlearn["flips_reduce"] if cache["flips"] else "none",
+        "together": "as the study",
     }
     assert [unlearn[name] for name in SIZES] == [None] * 3 and cache["spread"]
 
