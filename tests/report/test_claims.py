@@ -102,10 +102,14 @@ def test_all_claims_in_one_table() -> None:
 def test_ablations_hold_a_claim_where_its_choice_is_told_apart_as_claimed() -> None:
     rows = {
         ("curvature", "identity"): (-0.2, True),
-        ("weights", "all"): (0.1, True),
+        ("weights", "attn"): (0.1, True),
+        ("weights", "all"): (-0.1, True),
+        ("weights", "cross-attn"): (None, None),
         ("curvature", "ekfac"): (0.02, False),
+        ("steps", "1"): (None, None),
+        ("timesteps", "10"): (0.5, True),
     }
-    found = pd.DataFrame(rows, index=["difference", "apart"]).T
+    found = pd.DataFrame(rows, index=["difference", "apart"]).T.rename_axis(["factor", "value"])
     found = found.assign(least=-0.3, most=0.3, p_holm=0.01)
     judged = ablated(found).set_index("claim")
     assert judged.verdict.to_dict() == {
@@ -114,4 +118,9 @@ def test_ablations_hold_a_claim_where_its_choice_is_told_apart_as_claimed() -> N
         "one step suffices": "not asked",
         "EK-FAC is better than the diagonal": "not told apart",
     }
-    assert judged.evidence["Fisher information matters"].startswith("curvature identity: -0.20 to")
+    assert judged.evidence["Fisher information matters"].startswith("curvature: identity -0.20 to")
+    assert judged.evidence["keys and values suffice"].count("to the study") == 2
+    one = found.drop(("weights", "attn")).assign(apart=True)
+    assert ablated(one).verdict.tolist() == ["held", "held", "not asked", "held"]
+    one.loc[("weights", "cross-attn"), ["difference", "apart"]] = 0.01, False
+    assert ablated(one).verdict[1] == "not told apart"

@@ -23,6 +23,14 @@ class Claim(NamedTuple):
     evidence: str
 
 
+def weighed(apart: pd.Series, gains: pd.Series) -> str:
+    """Verdict on a claim that says each gain is above 0: held if each is told apart from 0 and
+    above it, not held if one is told apart and below."""
+    sure = apart.astype(bool)
+    behind, every = (sure & (gains < 0)).any(), (sure & (gains > 0)).all()
+    return NOT if behind else HELD if every else OPEN
+
+
 def told(row) -> str:
     """A comparison in words: how far ahead of another method."""
     interval = f"({row.low:+.2f} to {row.high:+.2f}, p = {row.p_holm:.2g})"
@@ -30,19 +38,14 @@ def told(row) -> str:
 
 
 def ahead(claim: str, method: str, others: Sequence[str], compared: pd.DataFrame) -> Claim:
-    """That a method's linear datamodelling scores are above those of all ``others``: held if it is
-    told apart from each and ahead, not held if it is told apart from one and behind.
-
-    ``compared``: that of ``abu.judge.lds.compare``.
-    """
+    """That a method's linear datamodelling scores are above those of all ``others``; ``compared``:
+    that of ``abu.judge.lds.compare``."""
     over_all = compared[(compared.kind == "all") & (compared.method == method)]
     rows = over_all[over_all.other.isin(others)]
     if not len(rows):
         return Claim(claim, UNASKED, "no such comparison in evaluate.comparisons")
-    apart = rows.apart.astype(bool)
-    behind, every = (apart & (rows.difference < 0)).any(), (apart & (rows.difference > 0)).all()
-    verdict = NOT if behind else HELD if every else OPEN
-    return Claim(claim, verdict, "; ".join(told(row) for row in rows.itertuples()))
+    evidence = "; ".join(told(row) for row in rows.itertuples())
+    return Claim(claim, weighed(rows.apart, rows.difference), evidence)
 
 
 def harms_more(claim: str, method: str, against: str, removed: pd.DataFrame) -> Claim:
@@ -53,13 +56,11 @@ def harms_more(claim: str, method: str, against: str, removed: pd.DataFrame) -> 
     rows = removed[of_loss & (removed.method == method)]
     if not len(rows):
         return Claim(claim, UNASKED, "no whole Latin square of the method is recorded")
-    apart = rows.p_holm < 0.05
-    behind, every = (apart & (rows.over < 0)).any(), (apart & (rows.over > 0)).all()
     said = lambda row: (
         f"K = {row.k}{' besides right images' * row.besides}: the loss rises {row.times:.2f} times "
         f"as far as without {against}'s (p = {row.p_holm:.2g})"
     )
-    verdict = NOT if behind else HELD if every else OPEN
+    verdict = weighed(rows.p_holm < 0.05, rows.over)
     return Claim(claim, verdict, "; ".join(said(row) for row in rows.itertuples()))
 
 
@@ -90,28 +91,31 @@ def parts_are_told(local: dict) -> Claim:
     return Claim(claim, verdict, f"{choice}; {both}, p = {local['p']:.2g}")
 
 
-ABLATED = {  # claim -> factor, choice, sign of its difference to the study where the claim holds
-    "Fisher information matters": ("curvature", "identity", -1),
-    "keys and values suffice": ("weights", "all", -1),
-    "one step suffices": ("steps", "10", -1),
-    "EK-FAC is better than the diagonal": ("curvature", "ekfac", 1),
+ABLATED = {  # claim -> factor, choices, sign of their difference to the study where it holds
+    "Fisher information matters": ("curvature", ["identity"], -1),
+    "keys and values suffice": ("weights", ["cross-attn", "attn", "all"], -1),
+    "one step suffices": ("steps", ["3", "10"], -1),
+    "EK-FAC is better than the diagonal": ("curvature", ["ekfac"], 1),
 }
 
 
 def ablated(found: pd.DataFrame) -> pd.DataFrame:
-    """The claims that ablations judge: held if the choice is told apart from the study as claimed,
-    not held if the other way round. ``found``: ``abu.study.ablated.table``."""
+    """The claims that ablations judge, each by the choices that have run; ``found``:
+    ``abu.study.ablated.table``."""
     rows = []
-    for claim, (factor, value, sign) in ABLATED.items():
-        line = found.loc[(factor, value)] if (factor, value) in found.index else None
-        if line is None or pd.isna(line.difference):
-            rows.append(Claim(claim, UNASKED, "the choice has not run"))
+    for claim, (factor, choices, sign) in ABLATED.items():
+        of_factor = found[found.index.get_level_values("factor") == factor].droplevel("factor")
+        ran = of_factor[of_factor.index.isin(choices)].dropna(subset="difference")
+        if not len(ran):
+            rows.append(Claim(claim, UNASKED, "no choice has run"))
             continue
-        as_claimed = line.difference * sign > 0
-        verdict = OPEN if not line.apart else HELD if as_claimed else NOT
-        interval = f"({line.least:+.2f} to {line.most:+.2f}, p = {line.p_holm:.2g})"
-        told = f"{factor} {value}: {line.difference:+.2f} to the study {interval}"
-        rows.append(Claim(claim, verdict, told))
+        each = [
+            f"{row.Index} {row.difference:+.2f} to the study "
+            f"({row.least:+.2f} to {row.most:+.2f}, p = {row.p_holm:.2g})"
+            for row in ran.itertuples()
+        ]
+        verdict = weighed(ran.apart, sign * ran.difference)
+        rows.append(Claim(claim, verdict, f"{factor}: {'; '.join(each)}"))
     return pd.DataFrame(rows)
 
 
