@@ -41,7 +41,7 @@ def products(results: dict) -> dict[str, list]:
 def test_finished_tasks_are_kept_and_a_failure_loses_only_its_own(tmp_path: Path) -> None:
     shared, log, folder = torch.arange(3.0), tmp_path / "log", tmp_path / "tasks"
     tasks = {str(f): (f, str(log)) for f in (2, 3, 13, 4)}
-    with pytest.raises(ValueError, match="unlucky"):
+    with pytest.raises(ValueError, match="unlucky\nin task '13'"):
         run_tasks(multiply, shared, tasks, scratch=folder)
     kept = sorted(path.name.split("-")[0] for path in folder.rglob("*.npz"))
     assert kept == ["2", "3"]
@@ -75,7 +75,7 @@ def test_ray_gives_the_same_and_keeps_what_is_finished(tmp_path: Path, cluster) 
     assert len(log.read_text().split()) == 10
     run_tasks(multiply, shared, tasks, RAY, scratch=there)
     assert len(log.read_text().split()) == 10
-    with pytest.raises(ValueError, match="unlucky"):
+    with pytest.raises(ValueError, match="unlucky\nin task '13'"):
         run_tasks(multiply, shared, {"13": (13, str(log))}, RAY, scratch=there)
     for engine in (Engine(), RAY):
         pair = {"a+b": (by_process["2"], by_process["3"])}
@@ -145,7 +145,7 @@ def test_a_pool_gives_the_same_from_other_processes(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     try:
         there = run_tasks(where, shared, tasks, Engine("pool"), scratch=tmp_path / "there")
-        with pytest.raises(ValueError, match="unlucky"):
+        with pytest.raises(ValueError, match="unlucky\nin task '13'"):
             unlucky = {str(f): (f, str(log)) for f in (13, 14)}
             run_tasks(where, shared, unlucky, Engine("pool"), scratch=tmp_path / "there")
         pair = {name: (here["2"], here["3"]) for name in ("a", "b")}

@@ -43,15 +43,20 @@ class Engine:
             raise ValueError(f"engine is {self.name!r}; expected one of {ENGINES}")
 
 
-def timed(function: Callable, shared, arguments: tuple) -> tuple[Tensors, float]:
+def timed(name: str, function: Callable, shared, arguments: tuple) -> tuple[Tensors, float]:
+    """What a task returns, and its seconds; an error says in which task it was raised."""
     start = time.perf_counter()
-    return function(shared, *arguments), time.perf_counter() - start
+    try:
+        return function(shared, *arguments), time.perf_counter() - start
+    except Exception as error:
+        error.add_note(f"in task {name!r}")
+        raise
 
 
 def here(function: Callable, shared, tasks: dict[str, Callable], engine: Engine) -> Done:
     """Run tasks one after the other in this process."""
     for name, arguments in tasks.items():
-        yield name, *timed(function, shared, arguments())
+        yield name, *timed(name, function, shared, arguments())
 
 
 def on_pool(function: Callable, shared, tasks: dict[str, Callable], engine: Engine) -> Done:
@@ -72,7 +77,7 @@ def on_pool(function: Callable, shared, tasks: dict[str, Callable], engine: Engi
 def pooled(path: Path, cpus: int, name: str, arguments: Callable) -> tuple[str, Tensors, float]:
     """A task in a process of a pool."""
     torch.set_num_threads(cpus)
-    return name, *timed(*unpickled(path), arguments())
+    return name, *timed(name, *unpickled(path), arguments())
 
 
 @cache
@@ -116,13 +121,13 @@ def on_ray(function: Callable, shared, tasks: dict[str, Callable], engine: Engin
         ray.init(engine.address, log_to_driver=False, include_dashboard=False if local else None)
     check_room(engine, ray.nodes(), torch.cuda.is_available())
 
-    def work(shared, arguments):
+    def work(name, shared, arguments):
         torch.set_num_threads(engine.cpus)
-        return timed(function, shared, arguments)
+        return timed(name, function, shared, arguments)
 
     options = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_retries": engine.retries}
     remote, sent = ray.remote(**options)(work), ray.put(shared)
-    pending = {remote.remote(sent, arguments()): name for name, arguments in tasks.items()}
+    pending = {remote.remote(name, sent, arguments()): name for name, arguments in tasks.items()}
     try:
         while pending:
             [done], _ = ray.wait(list(pending), num_returns=1)
