@@ -28,7 +28,6 @@ VARIED = {
     "timesteps": {"unlearn.every", "unlearn.gradient_draws"},
     "captions": {"cache.captions", "cache.spread"},
     "flips": {"cache.flips", "unlearn.flips_reduce"},
-    "together": {"cache.weights", "unlearn.curvature", "unlearn.steps"},
 }
 
 PLAIN_CACHE = {"cache.curvature": "diagonal", "cache.store": 0}
@@ -61,7 +60,6 @@ def test_the_defaults_are_the_study() -> None:
         "timesteps": str(len(spread(len(cache["timesteps"]), unlearn["every"]))),
         "captions": f"{cache['captions']} in turn",
         "flips": unlearn["flips_reduce"] if cache["flips"] else "none",
-        "together": "as the study",
     }
     assert [unlearn[name] for name in SIZES] == [None] * 3 and cache["spread"]
 
