@@ -10,7 +10,6 @@ one worker over that of W, median and range of draws of the order, the times and
 """
 
 import heapq
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ START = 8.0  # seconds until a worker has imported what it runs: measured here
 LINK = 125e6  # bytes a second of the head's: 1 Gbit/s, assumed
 DEATHS = 1 / (24 * 3600)  # of a worker, a second: one a day, assumed
 DRAWS = 20
+PAPER, SHARD = 118_287, 128  # its images, and those of a task
 
 
 @dataclass(frozen=True)
@@ -47,72 +47,68 @@ class Work:
 def makespan(work: Work, workers: int, copies: bool, draw: np.random.Generator) -> float:
     """Seconds until the last result has arrived."""
     free = [START + (w + 1) * work.shared / LINK for w in range(workers)]
-    waiting, left = list(draw.choice(work.seconds, work.count)), work.count
-    running: dict[int, float] = {}  # task: when it is done
-    again, arrived, number = [], 0.0, 0
-    heapq.heapify(free)
-    while waiting or (copies and len(free) and again):
-        now = heapq.heappop(free)
-        again = [task for task in again if running[task] > now]
-        if waiting:
-            task, taken, number = number, waiting.pop(), number + 1
-            again.append(task)
-        elif again:
-            task, taken = again.pop(0), draw.choice(work.seconds)
-        else:
-            break
-        dies = draw.exponential(1 / DEATHS)
-        while dies < taken:  # and is run again by a worker in its place
+
+    def run(seconds: float) -> float:
+        """When a task is done that the next free worker takes; whoever dies, begins it again."""
+        now, dies = heapq.heappop(free), draw.exponential(1 / DEATHS)
+        while dies < seconds:
             now, dies = now + dies + START, draw.exponential(1 / DEATHS)
-        running[task] = min(running.get(task, np.inf), now + taken)
-        heapq.heappush(free, now + taken)
-    for done in sorted(running.values()):
-        arrived = max(arrived, done) + work.result / LINK
-    assert len(running) == left
+        heapq.heappush(free, now + seconds)
+        return now + seconds
+
+    done = [run(seconds) for seconds in draw.choice(work.seconds, work.count)]
+    for task in range(work.count) if copies else ():
+        if done[task] > free[0]:  # it still runs when the next worker is free
+            done[task] = min(done[task], run(draw.choice(work.seconds)))
+    arrived = 0.0
+    for each in sorted(done):
+        arrived = max(arrived, each) + work.result / LINK
     return arrived
 
 
 def works() -> dict[str, Work]:
-    """Lists of the study, and of the paper's images and a thousand queries, by name."""
+    """Lists of the study by name, and one of the paper's number of images, as long for each as
+    AbU's finite step takes here."""
     bank = read_bank(Path("data/bank"))
     files = list(Path("data/bank/models").glob("*.npz"))
     result = np.mean([file.stat().st_size for file in files])
-    costs = read(PATH, ["method"], COLUMNS)
-    abu = np.array([float(costs.seconds_per_query["abu"])])
+    abu = np.array([float(read(PATH, ["method"], COLUMNS).seconds_per_query["abu"])])
     weights = Path("results/train/unet/diffusion_pytorch_model.safetensors").stat().st_size
     losses = np.load("results/cache/base/losses.npy", mmap_mode="r")
-    images = len(json.loads(Path("results/train/train.json").read_text())["train_ids"])
-    shards = 118_287 // 128 + 1
+    queries, images = len(pd.read_csv("results/unlearn/base/queries.csv")), len(losses)
+    shards = -(-PAPER // SHARD)
+    share = SHARD / images
     return {
         f"{len(bank.models)} models of the bank": Work(
             len(bank.models), bank.models.seconds.to_numpy(), weights, result
         ),
-        "66 queries of AbU": Work(66, abu, weights, losses.nbytes),
-        f"a query's losses of 118,287 images, {shards} shards": Work(
-            shards, abu * 128 / images, 2 * weights, losses.nbytes * 128 / images
+        f"{queries} queries of AbU": Work(queries, abu, weights, losses.nbytes),
+        f"a query on {PAPER:,} images, {shards} shards": Work(
+            shards, abu * share, 2 * weights, losses.nbytes * share
         ),
     }
 
 
 def main() -> None:
     os.chdir(ROOT)
-    rows, lines = [], {}
+    rows = []
     for name, work in works().items():
-        for copies in (False, True)[: 1 + (len(set(work.seconds)) > 1)]:
-            label = f"{name}{', with copies' * copies}"
+        alone = work.count * work.seconds.mean() + START
+        for label, copies in ((name, False), (f"{name}, with copies", True)):
+            if copies and work.seconds.std() == 0:
+                continue  # none is slow
             for workers in DRAWN:
-                draws = [stream("scale", name, workers, b) for b in range(DRAWS)]
-                alone = [work.count * work.seconds.mean() + START for _ in draws]
-                ratios = [
-                    a / makespan(work, workers, copies, draw) for a, draw in zip(alone, draws)
-                ]
-                lines.setdefault(label, []).append(np.median(ratios))
-                row = {"work": label, "workers": workers, "times as fast": np.median(ratios)}
-                rows.append(row | {"least": min(ratios), "most": max(ratios)})
+                draws = (stream("scale", name, workers, b) for b in range(DRAWS))
+                times = [alone / makespan(work, workers, copies, draw) for draw in draws]
+                row = {"work": label, "workers": workers, "times as fast": np.median(times)}
+                rows.append(row | {"least": min(times), "most": max(times)})
     table = pd.DataFrame(rows)
     kept = table[table.workers.isin(WORKERS)]
     kept.to_csv("benchmarks/scale.csv", index=False, float_format="%.4g")
-    figure = curves(np.array(DRAWN), lines, "workers", "times as fast as one", log=True, x_log=True)
+    by_work = table.groupby("work", sort=False)["times as fast"]
+    lines = {label: values.to_numpy() for label, values in by_work}
+    label = "times as fast as one"
+    figure = curves(np.array(DRAWN), lines, "workers", label, log=True, x_log=True)
     save(figure, Path("docs/scale.png"))
     print(kept.to_string())
 

@@ -22,15 +22,8 @@ STUDY = "workspace"
 UNLEARN, SCORES = (f"results/unlearn/base/{name}" for name in ("metrics.json", "scores.npy"))
 JUDGED = ["lds", "low", "high", "difference", "least", "most", "p_holm", "apart"]
 METRICS = ["own_recall", "average_precision", "target_rise", "others_rise", "relative_norm"]
-COLUMNS = [
-    "default",
-    "state",
-    *JUDGED,
-    *METRICS,
-    "seconds",
-    "own_recall_se",
-    "average_precision_se",
-]
+ERRORS = ["own_recall_se", "average_precision_se"]
+COLUMNS = ["default", "state", *JUDGED, *METRICS, "seconds", *ERRORS]
 
 
 def scores_at(revision: str | None) -> np.ndarray:

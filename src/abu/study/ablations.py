@@ -6,7 +6,6 @@ so the step stays as the study's ``tune`` chose it; the notebook has the bank ju
 """
 
 import json
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ class Row:
     @property
     def name(self) -> str:
         """Of the experiment that runs the choice."""
-        return PREFIX + re.sub("[ ,]+", "-", f"{self.factor}-{self.value}")
+        return f"{PREFIX}{self.factor}-{self.value}".replace(" ", "-")
 
 
 def rows(grid: dict) -> list[Row]:
