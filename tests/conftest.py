@@ -89,10 +89,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A local Ray cluster, whose workers can import tests' functions."""
+    """A local Ray cluster, whose workers can import tests' functions and are no nicer than what
+    else runs: beside busy processes they would not so much as import torch in minutes."""
     ray = pytest.importorskip("ray")
+    os.environ["RAY_worker_niceness"] = "0"
     here = Path(__file__).parent
     folders = [
         str(ROOT / "src"),
