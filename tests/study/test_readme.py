@@ -17,7 +17,6 @@ NAMES = {  # how README calls methods
     "D-TRAK": "d-trak",
     "DAS": "das",
     "captions": "clip-text",
-    "latents": "latent",
     "latents by ridge": "latent-ridge",
     "random": "random",
 }
