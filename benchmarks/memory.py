@@ -4,9 +4,9 @@ queries, on tiny tensors: what grows with N, and nothing else.
 ``python benchmarks/memory.py [--images N ...]`` makes, for each of several N, a COCO folder whose
 records share one picture and a model of a few thousand parameters in a temporary folder, and runs
 the real stages there. Writes ``benchmarks/memory.csv``, of each stage and N the peak of resident
-memory and the seconds, and ``docs/growth.png``; prints the exponent with which seconds, less those
-of the fewest images, grow from the last but one N to the last. Exits with an error where a stage
-needs 4 GB or more.
+memory, the seconds, what is left on disk and what the plan says of that, and ``docs/growth.png``;
+prints the exponent with which seconds, less those of the fewest images, grow from the last but one
+N to the last. Exits with an error where a stage needs 4 GB or more.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from abu.report.style import save
 from abu.study import costs
 
 COCO, CAPTIONS, QUERIES, LIMIT = 118_287, 5, 8, 4e9
+COLUMNS = ["GB", "seconds", "disk MB", "planned MB"]
 STAGES = ("prepare", "train", "generate", "cache", "unlearn", "influence", "compare")
 
 
@@ -80,11 +81,12 @@ def params(n: int) -> dict:
     found["train"]["unet"] |= unet
     prompts = [f"caption 0 of picture {i}" for i in range(QUERIES)]
     found["generate"]["prompts"] = {"plain": prompts}
-    found["cache"] |= {"curvature": "diagonal", "store": 0, "fisher_draws": 1, "timesteps": [500]}
+    found["components"]["source"] = "results/components/model"  # where the plan reads configs
+    found["cache"] |= {"store": 32, "cotangents": 1, "fisher_draws": 1, "timesteps": [500]}
     found["cache"] |= {"captions": CAPTIONS, "shard": 5000, "batch_size": 2048}
     found["unlearn"] |= {"steps": 1, "relative_norm": 0.05, "damping": 0.1, "regions": {}}
     found["unlearn"] |= {"batch_size": 2048}
-    found["influence"] |= {"probes": 1, "batch_size": 2048}
+    found["influence"] |= {"probes": 1, "candidates": 0.1, "batch_size": 2048}
     found["compare"] |= {"methods": ["random", "pixel", "latent", "d-trak"]}
     found["compare"]["settings"] = {"d-trak": {"ridge": 1.0}}
     features = {"weights": "cross-attn-kv", "dimension": 64, "cotangents": 0, "timesteps": [500]}
@@ -93,8 +95,8 @@ def params(n: int) -> dict:
 
 
 def measure(n: int) -> pd.DataFrame:
-    """Peak resident bytes (``peak_bytes``) and seconds of each stage with ``n`` images, as the
-    runner keeps them."""
+    """Of each stage with ``n`` images, as the runner keeps them: peak resident bytes, seconds,
+    bytes left on disk, and how many of these were planned."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for part in ("notebooks", "src"):
@@ -106,13 +108,14 @@ def measure(n: int) -> pd.DataFrame:
         chosen = {"abu": {"relative_norm": 0.05, "damping": 0.1}}
         write_json(root / "results/tune/base/chosen.json", chosen)
         environment = {**os.environ, "PYTHONPATH": str(root / "src")}
-        for stage in STAGES:
+        for stage in (*STAGES, "plan"):
             print(n, stage, flush=True)
             command = [sys.executable, "-m", "abu.study.run", stage]
             options = {"cwd": root, "env": environment, "stderr": subprocess.DEVNULL}
             subprocess.run(command, check=True, **options)
         table = costs.read(root / costs.STAGES, costs.STAGE, costs.MEASURED)
-        return table.droplevel("system").loc[list(STAGES)]
+        plan = costs.read(root / "results/plan/plan.csv", costs.STAGE, ["disk"]).disk
+        return table.assign(planned=plan.astype(float)).droplevel("system").loc[list(STAGES)]
 
 
 def exponents(seconds: pd.DataFrame) -> pd.Series:
@@ -131,12 +134,13 @@ def main() -> None:
         parser.error(f"--images {sizes}: expected three numbers or more, to see how time grows")
     table = pd.concat({n: measure(n) for n in sorted(sizes)}, names=["images"])
     table["GB"], table["seconds"] = (table.peak_bytes / 1e9).round(2), table.seconds.round(1)
-    table[["GB", "seconds"]].to_csv(ROOT / "benchmarks/memory.csv")
+    table["disk MB"], table["planned MB"] = table.disk_bytes / 1e6, table.planned / 1e6
+    table[COLUMNS].round(2).to_csv(ROOT / "benchmarks/memory.csv")
     seconds = table.seconds.unstack("images").loc[list(STAGES)]
     lines = {stage: seconds.loc[stage].to_numpy() for stage in STAGES}
     figure = curves(np.array(sorted(sizes)), lines, "images", "seconds", log=True, x_log=True)
     save(figure, ROOT / "docs/growth.png")
-    print(table[["GB", "seconds"]].unstack("images"))
+    print(table[COLUMNS].round(1).unstack("images").to_string())
     print(exponents(seconds).round(2).to_string())
     if (table.peak_bytes >= LIMIT).any():
         most = table.peak_bytes.max() / 1e9

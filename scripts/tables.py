@@ -37,6 +37,8 @@ NAMES = {  # how README calls methods
 CHOSEN_ON = 20  # pairs that report, when coupling-ridge was chosen among ideas
 ALIKE = ("pixel", "latent", "latent-ridge", "clip-image", "clip-text")  # they ask no model
 TOLD = list(NAMES)[:8]  # those whose scores README has
+NAMED = {"style": "styles", "concepts": "blocks of ten concepts"}
+GROUPED = {"ridge-product", "coupling", "latent", *TOLD}  # methods that are asked of groups
 SHORTCUTS = {  # of fast.csv: how the page calls it, what was asked for (embedded, paper's U-Net)
     "Fisher information: time": ("Fisher of the K/V weights against torch.func, time", "4x, 8x"),
     "Fisher information: peak memory": ("the same, peak memory", "4x"),
@@ -245,11 +247,33 @@ def groups(table: pd.DataFrame) -> str:
     by = table.set_index(["method", "scores", "kind"])
     rows = [["method", *shown], ["---"] * (1 + len(shown))]
     best = by.xs(("image", "all"), level=("scores", "kind")).lds.sort_values(ascending=False)
-    for method in [
-        name for name in best.index if name in {"ridge-product", "coupling", "latent", *TOLD}
-    ]:
+    for method in [name for name in best.index if name in GROUPED]:
         rows.append([method, *[scored(by.loc[(method, *at)]) for at in shown.values()]])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def left_out(table: pd.DataFrame) -> str:
+    """What methods say of groups without which models were trained, best first by the first kind:
+    the rank correlation with what became of queries, and how often the first is right."""
+    kinds, rows = table.groupby("groups", sort=False), [["method"]]
+    for kind, part in kinds:
+        first = part.iloc[0]
+        of = f"{first.of} {NAMED.get(kind, kind)}"
+        rows[0] += [f"{of}: correlation (95 %)", f"{of}: first right (95 %)"]
+    rows.append(["---"] * len(rows[0]))
+    said = table[table.scores != "as they are"].set_index(["groups", "method"])
+    between = lambda row, name: (
+        f"{row[name]:.2f} ({row[f'{name} low']:.2f} to {row[f'{name} high']:.2f})"
+    )
+    order = said.xs(table.groups.iloc[0]).sort_values("agreement", ascending=False).index
+    for method in [name for name in order if name in {*GROUPED, "the other seed's rises"}]:
+        cells = [method]
+        for kind, _ in kinds:
+            there = (kind, method) in said.index
+            row = said.loc[(kind, method)] if there else None
+            cells += [between(row, n) if there else "" for n in ("agreement", "first")]
+        rows.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
 
 
 def latin(table: pd.DataFrame) -> str:
@@ -373,6 +397,7 @@ def parts(root: Path = ROOT) -> dict[str, str]:
         ),
         "ablations": (root / "results/ablations/table.md").read_text().strip(),
         "groups": groups(pd.read_csv(root / "benchmarks/groups.csv")),
+        "left_out": left_out(pd.read_csv(root / "benchmarks/left-out.csv")),
         "latin": latin(removed),
         "scenes": scenes(
             root / "results/scenes",
