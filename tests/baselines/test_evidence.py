@@ -28,7 +28,7 @@ def evidence(denoiser, images, records, tmp_path) -> Evidence:
     models = ROOT / "data/components"
     seen = Seen(files, captions, ["a skull", "a ghost"], pictures, models)
     sampler, run = {"steps": 2, "guidance": 2.0}, partial(run_tasks, scratch=tmp_path)
-    return Evidence(shared, seen, torch.zeros(6, 8), sampler, 32, 2, run, shard=2)
+    return Evidence(shared, seen, torch.zeros(6, 8), sampler, 32, 2, run, shard=2, walked=4)
 
 
 def whole(parts: Parts) -> torch.Tensor:

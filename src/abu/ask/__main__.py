@@ -17,7 +17,7 @@ LIBRARIES = {  # what they read when they are loaded
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
-    "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine threads that spin take ten times as long
+    "GOMP_SPINCOUNT": "10000",  # threads that wait longer sleep, so that others run
 }
 
 

@@ -53,7 +53,8 @@ class Evidence:
     dimension: int  # of the sketched gradients
     cotangents: int  # random ones of each image and timestep
     run: Callable  # (function, what tasks share, tasks, progress) -> their results, kept when done
-    shard: int = 64
+    shard: int = 16  # images a task: so few that a few queries keep every process busy
+    walked: int = 64  # images in memory at a time, a multiple of the shard
     once: dict[str, float] = field(default_factory=dict)
     each: dict[str, float] = field(default_factory=dict)
     storage: dict[str, int] = field(default_factory=dict)
@@ -124,8 +125,12 @@ class Evidence:
         ranges = shards(len(images), self.shard).items()
         todo = {name: (read(images[first:last]), path) for name, (first, last) in ranges}
         done = list(self.run(feature_task, asked, todo, progress="gradients").values())
-        part = lambda name: lambda first, last: done[first // self.shard][name][: last - first]
-        parts = lambda name: Parts(part(name), len(images), self.shard)
+
+        def parts(name: str) -> Parts:
+            tasks = lambda first, last: done[first // self.shard : -(-last // self.shard)]
+            make = lambda *ends: torch.cat([task[name] for task in tasks(*ends)])
+            return Parts(lambda *ends: make(*ends)[: ends[1] - ends[0]], len(images), self.walked)
+
         return parts, sum(result.seconds for result in done)
 
     def kept(self, name: str, images: Images) -> Callable[[str], Parts]:

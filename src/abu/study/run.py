@@ -38,6 +38,7 @@ from abu.study.sources import SOURCES, check_watched, write_sources
 
 ENVIRONMENT = {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "GOMP_SPINCOUNT": "10000",  # threads that wait longer sleep, so that others run
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONWARNINGS": "ignore:IProgress not found,ignore:To exit",
