@@ -9,6 +9,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 from studies import read
 
 from abu import ROOT
@@ -148,3 +149,19 @@ def test_an_executed_notebook_is_made_for_readers(path) -> None:
         text = output.get("text", "") + data.get("text/plain", "") + table
         unread = re.search(r"\b(array|tensor)\(|\d\.\d{8}|Warning|it/s|\r", text)
         assert unread is None, f"{unread} in {text[:200]}"
+
+
+def test_what_seeds_say_of_styles_is_what_their_rises_say() -> None:
+    """``benchmarks/left_out.py``, by a loop over queries."""
+    rises = pd.read_csv(ROOT / "benchmarks/left-out-rises.csv").query("kind == 'style'")
+    found = pd.read_csv(ROOT / "benchmarks/left-out.csv").set_index(["groups", "method"])
+    first, second = (
+        part.pivot(index="query", columns="group", values="rise")
+        for _, part in rises.groupby("seed")
+    )
+    assert first.shape == second.shape == (found.loc["style"].queries.iloc[0], 3)
+    assert (first.mean() > 0).all() and (second.mean() > 0).all()  # what is gone is missed
+    said = found.loc[("style", "the other seed's rises")]
+    each = [spearmanr(first.loc[query], second.loc[query]).statistic for query in first.index]
+    assert said.agreement == pytest.approx(np.mean(each), abs=1e-3)
+    assert said["first"] == pytest.approx((first.idxmax(1) == second.idxmax(1)).mean(), abs=1e-3)
