@@ -105,7 +105,7 @@ def measure(n: int) -> pd.DataFrame:
         coco(root / "coco", n)
         with (root / "params.yaml").open("w") as file:
             YAML(typ="safe").dump(params(n), file)
-        chosen = {"abu": {"relative_norm": 0.05, "damping": 0.1}}
+        chosen = dict.fromkeys(("abu", "abu-plus"), {"relative_norm": 0.05, "damping": 0.1})
         write_json(root / "results/tune/base/chosen.json", chosen)
         environment = {**os.environ, "PYTHONPATH": str(root / "src")}
         for stage in (*STAGES, "plan"):
