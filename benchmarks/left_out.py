@@ -95,8 +95,9 @@ def main(hours: str | None = None) -> None:
     missing = record(folder, replace(asked, plan=plan), components, engine, hours and float(hours))
     print(f"{len(plan) - missing} of {len(plan)} models are recorded")
 
+    if missing == len(plan):
+        sys.exit("no model is recorded yet; nothing is written")
     table = rises_of(read_bank(folder), bank, queries.name.tolist())
-    table.round({"rise": 7}).to_csv("benchmarks/left-out-rises.csv", index=False)
     file, rows = results("compare") / "scores.parquet", []
     methods = methods_in(file)
     raw = {method: read_scores(file, queries["query"], bank.ids, method) for method in methods}
@@ -121,6 +122,9 @@ def main(hours: str | None = None) -> None:
             found += judged({("the other seed's rises", ""): first}, second)
         parts = {"groups": kind, "of": rise.shape[1], "seeds": len(by_seed)}
         rows += [{**parts, "queries": len(rise)} | row for row in found]
+    if not rows:
+        sys.exit("of no kind of groups are all models of a seed recorded; nothing is written")
+    table.round({"rise": 7}).to_csv("benchmarks/left-out-rises.csv", index=False)
     out = pd.DataFrame(rows)
     out.round(4).to_csv("benchmarks/left-out.csv", index=False)
     print(out.sort_values("agreement", ascending=False).round(2).to_string())
