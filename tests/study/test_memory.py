@@ -1,6 +1,8 @@
 """A stage that runs out of memory says which of its parameters make it smaller."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -77,3 +79,19 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
         execute("cache", {}, study(tmp_path, "cache", "raise ValueError('memory of an elephant')"))
     done = json.loads((ROOT / "notebooks/cache.ipynb").read_text())
     assert len(done["cells"]) > 2, "the study's own notebook is not touched"
+
+
+TWO = "import os, time; held = os.urandom(1) * (300 << 20); time.sleep(3 if os.fork() else 2)"
+WATCHED = f"""
+import subprocess, sys
+from abu.study.memory import Watch
+with Watch() as watch:
+    subprocess.run([sys.executable, "-c", {TWO!r}])
+print(watch.peak)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell what processes share")
+def test_what_processes_share_counts_once() -> None:
+    said = subprocess.run([sys.executable, "-c", WATCHED], check=True, capture_output=True)
+    assert 300 << 20 < int(said.stdout) < 400 << 20

@@ -7,7 +7,7 @@ seconds of one task after the other, as they finish.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +19,8 @@ from abu.data.readers import Tensors
 from abu.diffusion.device import find_device
 
 ENGINES = ("process", "pool", "ray")
+IDLE = 10
+"""Seconds after which a process of a pool that has no task ends, and frees its memory."""
 Done = Iterator[tuple[str, Tensors, float]]
 
 
@@ -70,7 +72,8 @@ def on_pool(function: Callable, shared, tasks: dict[str, Callable], engine: Engi
         path = Path(folder, "shared.pickle")
         path.write_bytes(cloudpickle.dumps((function, shared)))
         run = delayed(partial(pooled, path, engine.cpus))
-        pool = Parallel(count, return_as="generator_unordered", pre_dispatch="2 * n_jobs")
+        options = {"return_as": "generator_unordered", "idle_worker_timeout": IDLE}
+        pool = Parallel(count, pre_dispatch="2 * n_jobs", **options)
         yield from pool(run(name, arguments) for name, arguments in tasks.items())
 
 
@@ -80,9 +83,9 @@ def pooled(path: Path, cpus: int, name: str, arguments: Callable) -> tuple[str, 
     return name, *timed(name, *unpickled(path), arguments())
 
 
-@cache
+@lru_cache(1)
 def unpickled(path: Path) -> tuple:
-    """What all tasks of a list share, read once a process."""
+    """What all tasks of a list share, read once a process; that of the list before is let go."""
     return cloudpickle.loads(path.read_bytes())
 
 

@@ -24,8 +24,8 @@ RAN_OUT = re.compile(
 
 class Watch(threading.Thread):
     """Context after which ``peak`` is the most that all processes below this one held together, in
-    resident bytes, looked at every half second (pages that they share count in each), or the most
-    that one of them ever held, if that is more."""
+    resident bytes, looked at every half second (on Linux a page that they share counts once, else
+    in each), or the most that one of them ever held, if that is more."""
 
     peak = 0
 
@@ -49,7 +49,8 @@ class Watch(threading.Thread):
             held = 0
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):  # ended meanwhile
-                    held += process.memory_info().rss
+                    info = process.memory_full_info()
+                    held += getattr(info, "pss", info.rss)
             self.peak = max(self.peak, held)
 
 
