@@ -121,7 +121,8 @@ def verdict(
     of = lambda method: compared[(compared.kind == "all") & (compared.method == method)]
     before, behind, _ = told(of("abu"), named)
     ahead, _, open_ = told(of(OURS), short)
-    paper = Counter(claims[~claims.claim.str.startswith("ours")].verdict)
+    is_paper = ~claims.claim.str.startswith("ours")
+    paper = Counter(claims[is_paper].verdict)
     asked = sum(paper.values()) - paper["not asked"]
     told_by = ablated[(ablated.verdict != "not asked") & ~ablated.claim.str.contains("EK-FAC")]
     said = "; ".join(f"{row.claim}: {row.verdict}" for row in told_by.itertuples())
@@ -132,7 +133,13 @@ def verdict(
         best = max(metrics["seed_correlation"], 0) ** 0.5
         ceiling = f"; perfect scores would reach about {best:.2f}"
         share = f", {lds.lds['abu'] / best:.0%} of what can be reached".replace("%", " %")
+    top, highest = lds.lds.idxmax(), ""
+    if top not in compared.method.to_numpy():
+        highest = f"""{NAMES[top]} has the highest mean, {scored(lds.loc[top])}, in no comparison
+        named beforehand. """
+        highest = highest[0].upper() + highest[1:]
     harm = removed[(removed.measure == "loss") & (removed.kind == "all")].iloc[0]
+    most = "it" if highest and harm.method == top else NAMES[harm.method]
     works = "works" if "random" in before else "is not told apart from chance"
     better = "" if behind == "none" else ", and others work better"
     easy = "The data is easy" if "ridge" in open_ else "The data is not easy"
@@ -141,12 +148,13 @@ def verdict(
         {behind}.""",
         f"""**{"One leads" if open_ == "none" else "No one method leads."}** {score(OURS)} (ours;
         chosen on {CHOSEN_ON} of these pairs) is ahead of {ahead}; not told apart from {open_}.
-        Trained again without {harm.k} images that a method names, {harm.queries} queries' loss
-        rises most by {NAMES[harm.method]}, {harm.times:.2f} times as far as by D-TRAK
+        {highest}Trained again without {harm.k} images that a method names, {harm.queries} queries'
+        loss rises most by {most}, {harm.times:.2f} times as far as by D-TRAK
         (p = {harm.p_holm:.2g}).""",
         f"""**Of {asked} claims of the paper {paper["held"] or "none"} held here,
         {paper["not held"]} did not** ([the table](results/report.ipynb)). By
-        [ablations](results/ablations/table.md): {said}.""",
+        [ablations](results/ablations/table.md), run before a [fault](docs/changelog.md) was
+        mended: {said}.""",
         f"""**{easy}.** Latents by ridge ask no model: where a concept's pictures look alike,
         pictures say {"nearly all" if "ridge" in open_ else "less"}. Where they do not (preset
         `scenes`; {elsewhere["pairs"]} pairs tell few apart): {OURS} {there(OURS)},

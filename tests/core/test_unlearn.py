@@ -9,7 +9,7 @@ from helpers import TIMESTEPS
 
 from abu.core.curvature import precondition
 from abu.core.fisher import fisher_diagonal, query_gradient
-from abu.core.unlearn import Newton, moved, norm, score, unlearn
+from abu.core.unlearn import Newton, moved, norm, scale_to, score, unlearn
 
 
 def test_newton_step_solves_the_quadratic() -> None:
@@ -49,6 +49,14 @@ def test_unlearn_raises_the_loss_of_its_query(denoiser, images) -> None:
         ValueError, match="as long as the weights and longer raises .* was asked for"
     ):
         unlearn(unet, gradient, inverse, replace(newton, rise=1e6), loss)
+
+
+@pytest.mark.parametrize("power", [1, 2, 4])
+@pytest.mark.parametrize("root", [1e-5, 3e-4, 0.1, 0.9])
+def test_a_scale_is_found_within_two_per_cent(root: float, power: int) -> None:
+    """Also where it is far below the first one that is tried, a thousandth of the whole."""
+    loss = lambda scale: 1 + (scale / (7 * root)) ** power
+    assert scale_to(2.0, loss, 7.0) == pytest.approx(7 * root, rel=0.02)
 
 
 def test_steps_without_a_length_or_with_two_are_refused() -> None:

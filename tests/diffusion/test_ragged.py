@@ -73,6 +73,19 @@ def test_spread_captions_take_turns_among_those_that_an_image_has(denoiser, ragg
         torch.testing.assert_close(table[[row]], own, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("some", [[1, 3], [2], [0, 1, 2, 3, 4], [4, 0]])
+def test_a_part_of_a_grid_is_entries_of_the_whole(denoiser, ragged, spread, some) -> None:
+    grid = Grid([10, 100, 300, 600, 999], spread=spread)
+    whole = loss_table(denoiser, ragged, grid)
+    part = loss_table(replace(denoiser, batch_size=5), ragged, grid.part(some))
+    torch.testing.assert_close(part, whole[..., some], rtol=1e-5, atol=1e-6)
+    again = loss_table(denoiser, ragged, grid.part(some).part([0]))
+    torch.testing.assert_close(again, whole[..., some[:1]], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="1 turns for 5 timesteps; expected as many"):
+        replace(grid, turns=[0])
+
+
 def test_equal_counts_change_no_byte(denoiser, images) -> None:
     equal = replace(images, counts=torch.tensor([2] * len(IDS)))
     for grid in (Grid(TIMESTEPS), Grid(TIMESTEPS, spread=True), Grid(TIMESTEPS, captions=1)):

@@ -99,13 +99,13 @@ def test_named_comparisons_are_paired_and_corrected_for_their_number() -> None:
     scores = {"true": TAU, "no": -TAU, **noisy}
     named = {"true": ["no", "m0", "unknown"], "m1": ["m2", "m3"], "unknown": ["no"]}
     kinds = ["plain", "plain", "style", "style"]
-    compared = partial(compare, scores, HALVES, differences(TAU), kinds, resamples=200)
+    compared = partial(compare, scores, HALVES, differences(TAU), kinds, resamples=1000)
     table = compared({"all": named, "style": {"true": ["m0"]}, "other": {"true": ["no"]}})
     pairs = list(zip(table.method, table.other))
     assert pairs == [("true", "no"), ("true", "m0"), ("m1", "m2"), ("m1", "m3"), ("true", "m0")]
     first = table.iloc[0]
     assert first.difference == pytest.approx(2) and first.low == pytest.approx(2)
-    assert first.p == pytest.approx(2 / 201) and first.apart and first.p_holm > first.p
+    assert first.p == pytest.approx(2 / 1001) and first.apart and first.p_holm > first.p
     of = lambda name: lds(scores[name], HALVES, differences(TAU)).mean()
     assert table.difference[2] == pytest.approx(of("m1") - of("m2"))
     style = [lds(scores[name], HALVES, differences(TAU))[2:].mean() for name in ("true", "m0")]

@@ -49,13 +49,24 @@ def test_pictures_are_those_of_a_querys_own_removal_where_there_is_one() -> None
     rows = [*MODELS, ("abu", 2, 0, 0, "query 7")]
     models = pd.DataFrame(rows, columns=["method", "k", "draw", "seed", "group"])
     pictures = np.arange(len(models) * 3).reshape(-1, 3, 1, 1, 1)  # 3 x model + query
-    found = pictures_without(models, QUERIES["query"].tolist(), pictures, seed=0, k=2)
+    found = pictures_without(models, QUERIES, pictures, seed=0, k=2, groups={})
     assert {name: drawn.ravel().tolist() for name, drawn in found.items()} == {
         "nothing removed, another seed": [3, 4, 5],
         "without abu": [6, 16, 8],  # query 7 was removed alone
         "without pixel": [9, 10, 11],
     }
-    assert pictures_without(models[:1], QUERIES["query"].tolist(), pictures, 0, 2) == {}
+    assert pictures_without(models[:1], QUERIES, pictures, 0, 2, {}) == {}
+
+
+def test_pictures_are_those_of_the_group_of_a_querys_kind() -> None:
+    rows = [("abu", 2, 0, 0, "first"), ("abu", 2, 0, 0, "rest")]
+    models = pd.DataFrame(rows, columns=["method", "k", "draw", "seed", "group"])
+    pictures = np.arange(6).reshape(-1, 3, 1, 1, 1)  # 3 x model + query
+    kinds = list(dict.fromkeys(QUERIES["kind"]))
+    groups = {"first": kinds[:1], "rest": kinds[1:]}
+    found = pictures_without(models, QUERIES, pictures, 0, 2, groups)["without abu"]
+    expected = [3 * (kind != kinds[0]) + q for q, kind in enumerate(QUERIES["kind"])]
+    assert found.ravel().tolist() == expected and len(set(QUERIES["kind"])) > 1
 
 
 def test_pictures_stray_by_pixels_and_by_what_is_seen_in_them() -> None:

@@ -1,8 +1,9 @@
 """What a table of comparisons says in words."""
 
 import pandas as pd
+import pytest
 
-from abu.report.words import either, foretold, standings, told
+from abu.report.words import either, foretold, found_by_abu, standings, told
 
 COMPARED = pd.DataFrame(
     [("all", "a", "b", 0.2, True), ("all", "a", "c", -0.1, True), ("all", "a", "d", 0.01, False)],
@@ -37,3 +38,16 @@ def test_the_best_of_each_kind_is_named() -> None:
     assert first == ("Over 6 queries and 9 pairs of halves: a 0.50 (0.10 to 0.90) foretells most.")
     assert last == "By kind: style: b 0.20 (0.10 to 0.90)."
     assert "the ceiling is 0.80." in foretold(linear, judged | {"seed_correlation": 0.64})
+
+
+@pytest.mark.parametrize(
+    "random, p, sure",
+    [(0.1, 0.01, True), (0.1, 0.2, False), (0.9, 0.01, False), (0.1, float("nan"), False)],
+)
+def test_exemplars_are_found_where_models_tell_it_from_random(random, p, sure: bool) -> None:
+    rows = {"abu": (0.5, 0.4, float("nan")), "random": (random, 0.0, p), "chance": (0.05, 0.05, p)}
+    table = pd.DataFrame(rows, index=["mAP", "low", "p"]).T.assign(high=0.6, models=3)
+    said = "**AbU finds exemplars better than chance.**"
+    assert found_by_abu(table).data.startswith(said) == sure
+    assert found_by_abu(table.drop(index="random")).data.startswith(said)
+    assert not found_by_abu(table.drop(index="random").assign(low=0.01)).data.startswith(said)

@@ -48,6 +48,8 @@ def test_a_plan_comes_back_as_it_was_written(asked, tmp_path) -> None:
     assert removed <= set(asked.shared.train_ids)
     with pytest.raises(FileNotFoundError, match="plan.csv"):
         read_plan(tmp_path / "none")
+    with pytest.raises(ValueError, match="retrain.latin.methods lacks 'd-trak', with which"):
+        planned(OPTIONS | {"methods": ["abu", "random"]}, asked)
 
 
 def test_squares_are_recorded_replayed_and_judged(asked, tmp_path) -> None:
@@ -92,6 +94,9 @@ def test_models_of_another_plan_are_refused(asked, tmp_path) -> None:
     other = plan.assign(images=plan.images.map(lambda ids: ids[:0]))
     with pytest.raises(ValueError, match=f"{name} went without other images than plan.csv says"):
         answers(other, latin, bank, embed)
+    renamed = replace(bank, queries=bank.queries.assign(name="another"))
+    with pytest.raises(ValueError, match="was not asked about .* of "):
+        answers(plan, latin, renamed, embed)
     seedless = replace(bank, models=bank.models.assign(pair=0))
     with pytest.raises(ValueError, match=r"has models of seeds \[3\]; expected one, of which"):
         answers(plan, latin, seedless, embed)

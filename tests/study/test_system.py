@@ -109,6 +109,25 @@ def test_a_part_of_the_timesteps() -> None:
     assert torch.equal(half.losses, cached.losses[..., 1::2])
 
 
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_both_loss_passes_meet_one_noise_at_a_part_of_the_timesteps(here: Path, every: int) -> None:
+    cached = cached_of("base")
+    grid = replace(cached.attribution.grid, timesteps=[100, 300, 500, 700, 900], spread=True)
+    shared = replace(cached.attribution, grid=grid)
+    whole = replace(cached, losses=shared.losses(), attribution=shared)
+    part = every_timestep(whole, every)
+    now = part.attribution.losses()  # of a model that was not moved
+    torch.testing.assert_close(now, part.losses, rtol=1e-5, atol=1e-6)
+
+
+def test_losses_under_another_noise_are_refused(here: Path) -> None:
+    cached = cached_of("base")
+    shared = cached.attribution
+    other = replace(shared, grid=replace(shared.grid, seed=1)).losses()
+    with pytest.raises(ValueError, match="off by up to .* of their mean .* expected at most 0.02"):
+        every_timestep(replace(cached, losses=other), 1)
+
+
 @pytest.mark.parametrize(
     ("count", "every", "expected"),
     [(10, 1, range(10)), (10, 2, [1, 3, 5, 7, 9]), (10, 5, [2, 7]), (10, 10, [5]), (2, 5, [1])],

@@ -43,7 +43,7 @@ def gauss_newton(
     queries, dims = len(flat[denoiser.weights[0]]), images.latents[0, 0].numel()
     linear, curved = torch.empty(*shape, queries), torch.empty(*shape, cotangents, queries)
     for (i, c, t, f), number, taps in jacobian_products(denoiser, images, grid, cotangents):
-        dots, place = products(taps, flat, len(i)).cpu(), (i, f, grid.place(c), t)
+        dots, place = products(taps, flat).cpu(), (i, f, grid.place(c), t)
         if number == 0:
             linear[place] = dots
         else:
@@ -122,14 +122,12 @@ def flatten(deltas: Tensors) -> Tensors:
     return {name: delta.flatten(1) for name, delta in deltas.items()}
 
 
-def products(taps: Taps, flat: Tensors, groups: int) -> Tensor:
-    """``sum_weights g_b . Delta_q`` of the tapped gradients, summed over the rows of each of
-    ``groups``: [groups, Q]."""
+def products(taps: Taps, flat: Tensors) -> Tensor:
+    """``sum_weights g_b . Delta_q`` of the tapped gradients: [B, Q]."""
     total = torch.zeros((), device=next(iter(flat.values())).device)
     for name, delta in flat.items():
         gradient = taps.gradient(name).flatten(1)
-        dots = gradient @ delta.T.to(gradient)
-        total = total + dots.reshape(groups, -1, dots.shape[1]).sum(1)
+        total = total + gradient @ delta.T.to(gradient)
     return total
 
 

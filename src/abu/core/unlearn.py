@@ -124,16 +124,16 @@ def loss_along(
 
 
 def scale_to(wanted: float, loss: Callable[[float], float], whole: float) -> float:
-    """Scale of a direction at which ``loss(scale)`` is ``wanted``, within 1 % of the scale;
-    ``whole``: the scale of a move as long as the weights. Raises ValueError where twice ``whole``
-    does not reach it."""
+    """Scale of a direction at which ``loss(scale)`` is ``wanted``, within 2 % of the scale;
+    ``whole``: the scale of a move as long as the weights. Raises ValueError where that does not
+    reach it, RuntimeError where no scale is found."""
     low, high = 0.0, whole / 1000
     while (reached := loss(high)) < wanted:
         low, high = high, 2 * high
         if low > whole:
             found = "a move as long as the weights and longer raises the query's loss to"
             raise ValueError(f"{found} {reached:.4g}; {wanted:.4g} was asked for")
-    options = {"xtol": high / 100, "rtol": 0.01, "maxiter": 20, "disp": False}
+    options = {"xtol": high / 10_000, "rtol": 0.01}
     return float(brentq(lambda scale: loss(scale) - wanted, low, high, **options))
 
 

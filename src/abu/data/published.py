@@ -99,7 +99,7 @@ def exemplars(rows: pd.DataFrame, root: Path) -> list[Path]:
 def distractors(
     latents: Path, texts: Path, pictures: Path
 ) -> tuple[np.ndarray, np.ndarray, list[Captioned]]:
-    """Latents [N, F, c, h, w] and token states [N, C, L, D] as ``abu.released.encoded``, and a
+    """Latents [N, F, c, h, w] and token states [N, C, L, D] as ``abu.data.released.encoded``, and a
     record without caption of each picture, in the order of their names; ids count from 0."""
     files = sorted(path for path in pictures.rglob("*") if path.suffix.lower() in PICTURES)
     return *encoded(latents, texts, len(files)), [

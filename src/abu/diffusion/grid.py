@@ -1,7 +1,7 @@
 """Under what losses are taken: timesteps, captions, mirror images, and named noise."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,8 +19,10 @@ class Grid:
 
     The noise of an entry is named (seed, "loss", image id, caption, timestep), the same for both
     flips: their maximum then compares pictures, not draws. With ``spread`` each timestep meets one
-    caption, in turn, in place of all. An image that has fewer captions than asked for meets those
-    that it has. Raises ValueError for no caption.
+    caption, in turn, in place of all; ``turns``: whose turn each timestep is, its place in the list
+    of which this one is a part (None: this is the whole). An image that has fewer captions than
+    asked for meets those that it has. Raises ValueError for no caption, and for a turn too many or
+    too few.
     """
 
     timesteps: Sequence[int]
@@ -28,9 +30,20 @@ class Grid:
     captions: int | None = None
     flips: bool = True
     spread: bool = False
+    turns: Sequence[int] | None = None
 
     def __post_init__(self):
         check_counts(**({} if self.captions is None else {"captions": self.captions}))
+        if self.turns is not None and len(self.turns) != len(self.timesteps):
+            found = f"{len(self.turns)} turns for {len(self.timesteps)} timesteps"
+            raise ValueError(f"{found}; expected as many")
+
+    def part(self, numbers: Sequence[int]) -> "Grid":
+        """The grid at some of its timesteps, by number: there each image meets the caption and the
+        noise that it meets here."""
+        turns = range(len(self.timesteps)) if self.turns is None else self.turns
+        timesteps = [self.timesteps[number] for number in numbers]
+        return replace(self, timesteps=timesteps, turns=[turns[number] for number in numbers])
 
     def of(self, images: Images) -> Images:
         """The images with the captions and flips that the grid asks for."""
@@ -67,10 +80,14 @@ def batches(images: Images, grid: Grid, batch_size: int) -> list[Callable]:
     rows = torch.cartesian_prod(torch.arange(len(steps)), torch.arange(latents.shape[1]))  # (t, f)
     groups = [(pairs, rows)]
     if grid.spread:
-        turns = [(k, c) for k in counts.unique().tolist() for c in range(min(k, len(steps)))]
+        turns = torch.arange(len(steps)) if grid.turns is None else torch.as_tensor(grid.turns)
+        met = [(k, c) for k in counts.unique().tolist() for c in (turns % k).unique().tolist()]
         groups = [
-            (pairs[(pairs[:, 1] == c) & (counts[pairs[:, 0]] == k)], rows[rows[:, 0] % k == c])
-            for k, c in turns
+            (
+                pairs[(pairs[:, 1] == c) & (counts[pairs[:, 0]] == k)],
+                rows[turns[rows[:, 0]] % k == c],
+            )
+            for k, c in met
         ]
 
     def draw(pairs: Tensor, rows: Tensor):

@@ -28,7 +28,7 @@ def denoising_loss(unet, scheduler, x0, eps, t, text, region: Tensor | None = No
 
     ``x0``, ``eps``: [B, C, H, W]; ``t``: int64 [B]; ``text``: [B, L, D], or, for a U-Net that
     shares text, one for every so many rows. With a ``region`` [H, W] of weights the mean over
-    places is weighted by them (``abu.regions``).
+    places is weighted by them (``abu.core.regions``).
     """
     prediction = unet(scheduler.add_noise(x0, eps, t), t, encoder_hidden_states=text).sample
     errors = (prediction.float() - target(scheduler, x0, eps, t).float()).square()

@@ -102,9 +102,9 @@ def speed_up(
     unet: nn.Module, precision: str = "float32", compile: bool = False, channels_last: bool = False
 ) -> nn.Module:
     """The U-Net as asked for, changed in place, once: captions may be shared by rows
-    (``abu.attention``); ``precision`` of its forward and backward passes: ``float32``, ``tf32``
-    (matrix products and convolutions of NVIDIA's tensor cores), ``bf16`` (autocast, weights stay
-    float32); ``compile``: by ``torch.compile``; ``channels_last``: memory layout of
+    (``abu.diffusion.attention``); ``precision`` of its forward and backward passes: ``float32``,
+    ``tf32`` (matrix products and convolutions of NVIDIA's tensor cores), ``bf16`` (autocast,
+    weights stay float32); ``compile``: by ``torch.compile``; ``channels_last``: memory layout of
     convolutions.
 
     Raises ValueError for an unknown precision.

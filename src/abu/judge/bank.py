@@ -114,10 +114,15 @@ class Bank:
         """Queries as a model draws them, uint8 [Q, 3, s, s]."""
         return np.load(self.folder / "models" / f"{name}.npz")["drawn"]
 
+    @property
+    def latents(self) -> np.ndarray:
+        """Those of the pictures that it was asked about, [A, c, h, w]."""
+        return np.load(self.folder / "latents.npy")
+
     def judged(self, names: Sequence[str], latents: np.ndarray) -> np.ndarray:
         """Number in the bank of each picture [Q, c, h, w] that it was asked about, by name and to
         the bit; -1 of others."""
-        recorded = np.load(self.folder / "latents.npy")
+        recorded = self.latents
         place = {name: row for row, name in enumerate(self.queries.name)}
         rows = [place.get(name, -1) for name in names]
         same = [r >= 0 and np.array_equal(recorded[r], z) for r, z in zip(rows, latents)]

@@ -4,7 +4,7 @@ any removal."""
 import numpy as np
 import pandas as pd
 
-from abu.judge.intervals import paired, standard_error
+from abu.judge.intervals import standard_error
 
 # of a query under a model; clip is a similarity, so removal lowers it
 MEASURES = ("loss", "mse", "clip")
@@ -36,10 +36,10 @@ def deviations(
     return table
 
 
-def summary(table: pd.DataFrame, against: str = "abu") -> pd.DataFrame:
+def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over queries of every measure, by method, indexed by method and
-    sorted by loss; and the p value of a paired test of each method's rise of the loss against
-    that of ``against``, over queries and seeds.
+    sorted by loss. Queries of one retrained model are not independent of each other, so nothing is
+    tested.
 
     ``table``: rows of ``deviations`` for one K; draws are averaged first, then, for the means, the
     seeds that every method has (all, where none is common), so that means compare; ``seeds``: how
@@ -55,9 +55,4 @@ def summary(table: pd.DataFrame, against: str = "abu") -> pd.DataFrame:
     means = by_method.mean().join(by_method.agg(error).add_suffix("_se"))
     means["seeds"] = len(common)
     means["images"] = table.groupby("method").images.mean()
-    losses = pairs.loss.unstack("method")
-    if against in losses:
-        both = {m: losses[[against, m]].dropna() for m in losses if m != against}
-        p = {m: paired(b[against], b[m]) for m, b in both.items() if len(b)}
-        means["p"] = pd.Series(p, dtype=float)
     return means.sort_values("loss", ascending=False)

@@ -99,9 +99,14 @@ def answers(
     [B, 3, H, W] in [0, 1].
 
     Raises ValueError where a model went without other images than its plan says, or the ``bank``
-    lacks the model of their seed from which nothing was removed.
+    lacks the model of their seed from which nothing was removed, or was not asked about a query of
+    that name and latent.
     """
     seeds, place = set(latin.models.seed), {n: row for row, n in enumerate(latin.queries.name)}
+    there = bank.judged(latin.queries.name, latin.latents)
+    if (there < 0).any():
+        lacking = latin.queries.name[there < 0].tolist()
+        raise ValueError(f"{bank.folder} was not asked about {lacking[:5]} of {latin.folder}")
     whole = bank.models[bank.models.seed.isin(seeds) & (bank.models.pair < 0)]
     if len(seeds) != 1 or len(whole) != 1:
         found = f"{latin.folder} has models of seeds {sorted(seeds)}"
@@ -112,7 +117,10 @@ def answers(
             raise ValueError(f"{latin.folder}: {name} went without other images than plan.csv says")
     mean = lambda of, row: of.losses[row].mean((1, 2), dtype=np.float64)
     drawn = lambda of, name: torch.from_numpy(of.drawn(name)).float() / 255
-    floor, pictures = mean(bank, whole.index[0]), drawn(bank, whole.name.iloc[0])
+    floor, pictures = (
+        values[there]  # of the squares' queries
+        for values in (mean(bank, whole.index[0]), drawn(bank, whole.name.iloc[0]))
+    )
     own, rows = embed(pictures), []
     for row, name in enumerate(latin.models.name):
         asked = plan[plan.model == name]["query"]
@@ -122,7 +130,7 @@ def answers(
         clip = 1 - torch.cosine_similarity(embed(now), own[at], dim=-1).numpy()
         values = {"loss": mean(latin, row)[at], "mse": mse, "clip": clip}
         rows.append(pd.DataFrame({"model": name, "query": asked.to_numpy(), **values}))
-    none = pd.DataFrame({"loss": floor[: len(place)], "mse": 0.0, "clip": 0.0}, index=list(place))
+    none = pd.DataFrame({"loss": floor, "mse": 0.0, "clip": 0.0}, index=list(place))
     return pd.concat(rows).set_index(["model", "query"]), none
 
 

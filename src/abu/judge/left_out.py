@@ -92,17 +92,28 @@ def left_out_of(
 
 
 def pictures_without(
-    models: pd.DataFrame, queries: list, pictures: np.ndarray, seed: int, k: int
+    models: pd.DataFrame,
+    queries: pd.DataFrame,
+    pictures: np.ndarray,
+    seed: int,
+    k: int,
+    groups: dict[str, list[str]],
 ) -> dict[str, np.ndarray]:
     """By name, what retrainings draw for each query, [Q, 3, H, W]: with nothing removed under
     another seed, and, under ``seed``, without the ``k`` images of each method: a query's own
-    removal, where it has one, or everybody's. ``pictures``: [models, Q, 3, H, W]."""
+    removal, where it has one, or that of the group which its kind is in, or everybody's.
+    ``queries``: query, kind; ``pictures``: [models, Q, 3, H, W]; ``groups`` as in
+    ``left_out_of``."""
+    group_of = {kind: name for name, kinds in groups.items() for kind in kinds}
     others = models.index[(models.method == "none") & (models.seed != seed)]
     drawn = {"nothing removed, another seed": pictures[others[0]]} if len(others) else {}
     asked = models[(models.k == k) & (models.draw == 0) & (models.seed == seed)]
     for method, part in asked.groupby("method", sort=False):
         own = dict(zip(part.group, part.index))
-        rows = [own.get(f"query {query}", part.index[0]) for query in queries]
+        rows = [
+            own.get(f"query {row.query}", own.get(group_of.get(row.kind), part.index[0]))
+            for row in queries.itertuples()
+        ]
         drawn[f"without {method}"] = pictures[rows, range(len(queries))]
     return drawn
 

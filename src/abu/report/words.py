@@ -55,3 +55,21 @@ def standings(linear: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
         row |= {"rank": f"{rank} of {len(of_kind)}", "worse, told apart": ahead}
         rows.append(row | {"not told apart": open_, "better, told apart": behind})
     return pd.DataFrame(rows)
+
+
+def found_by_abu(table: pd.DataFrame) -> Markdown:
+    """Whether AbU finds exemplars better than random scores do, told apart over models, or, where
+    no scores are random, than chance, by its interval; ``table``: of
+    ``abu.judge.recovery.summarize``."""
+    abu, chance = table.loc["abu"], table.loc["chance"]
+    sure, beside = abu.low > chance.mAP, ""
+    if "random" in table.index:
+        random, models = table.loc["random"], int(abu.models)
+        sure = random.p < 0.05 and abu.mAP > random.mAP
+        beside = f"; random scores {random.mAP:.2f}, {models} models, p = {random.p:.2g}"
+    return either(
+        sure,
+        "AbU finds exemplars better than chance.",
+        "AbU is not told apart from chance at finding exemplars.",
+        f"mAP {abu.mAP:.2f} ({abu.low:.2f} to {abu.high:.2f}), chance {chance.mAP:.2f}{beside}.",
+    )

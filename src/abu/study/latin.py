@@ -27,12 +27,17 @@ from abu.study.system import load_queries
 
 RIGHT = "right"
 """The arm of the images that are known to be right."""
+AGAINST = "d-trak"
+"""The arm with which ``evaluate`` compares the others."""
 LISTS = ("images", "also")  # columns of a plan
 
 
 def planned(options: dict, asked: Asked) -> pd.DataFrame:
     """The plan that ``retrain.latin`` asks for, of scores as they are, its queries by name. Right
-    images, where there are more than K, are those that are most alike."""
+    images, where there are more than K, are those that are most alike. Raises ValueError where the
+    method is wanting with which others are compared."""
+    if AGAINST not in options["methods"]:
+        raise ValueError(f"retrain.latin.methods lacks {AGAINST!r}, with which others are compared")
     queries, _, _ = load_queries()
     ids, data = asked.shared.train_ids, asked.shared.data
     table = results("compare") / "scores.parquet"
