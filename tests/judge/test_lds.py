@@ -116,6 +116,8 @@ def test_named_comparisons_are_paired_and_corrected_for_their_number() -> None:
         (-table.difference[2], -table.high[2])
     )
     assert swapped.p == table.p[2] and (table.p_holm >= table.p).all()
+    few = compare(scores, HALVES, differences(TAU), kinds, {"all": named}, resamples=10)
+    assert few.p[0] == pytest.approx(2 / 801), "four comparisons, 200 draws each at least"
     assert compared({}).columns.tolist() == table.columns.tolist()
 
 
