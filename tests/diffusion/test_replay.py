@@ -21,5 +21,7 @@ def test_another_beginning_is_refused_and_rounding_is_not() -> None:
         ValueError, match="a.npz: trained again, step 1 has the loss 0.51.*recorded"
     ):
         check_replay(Path("a.npz"), [1.0, 0.5, 0.4], [1.0, 0.51, 0.4])
+    nothing = [float("nan"), 0.5]  # first step: no image was kept
+    assert check_replay(Path("a.npz"), nothing, nothing) == 0
     with pytest.raises(ValueError, match="step 0"):
         check_replay(Path("a.npz"), [1.0], [float("nan")])

@@ -111,6 +111,9 @@ def test_what_does_not_belong_is_refused_by_file(folder: Path) -> None:
     refused(ValueError, r"lacks images \[7\]", removed=np.array([7]))
     refused(ValueError, r"losses \(7, 2\)", losses=good["losses"][..., 0])
     refused(FloatingPointError, "not all finite", losses=good["losses"] * np.nan)
+    refused(FloatingPointError, "not all finite", training=good["training"] * np.nan)
+    np.savez(file, **{**good, "training": [np.nan, *good["training"][1:]]})
+    assert np.isnan(read_bank(folder).training[0][0]), "a step whose images were all left out"
     (folder / "bank.json").unlink()
     with pytest.raises(FileNotFoundError, match="bank.json is missing"):
         read_bank(folder)

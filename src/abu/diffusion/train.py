@@ -15,7 +15,6 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 from diffusers.training_utils import EMAModel
-from torch.nn.utils import clip_grad_norm_
 
 from abu.data.checks import check_counts, check_finite, check_shares
 from abu.data.files import write_atomically
@@ -170,7 +169,7 @@ def train(
             tensors = (x.to(accelerator.device) for x in drawn)
             loss = denoising_loss(model, scheduler, *tensors).sum() * share
             accelerator.backward(loss)
-            clip_grad_norm_(unet.parameters(), recipe.clip_norm)
+            accelerator.clip_grad_norm_(unet.parameters(), recipe.clip_norm)  # fp16: unscaled first
             for optimizer in moving:
                 optimizer.step()
             unet.zero_grad()

@@ -181,7 +181,8 @@ def read_bank(folder: Path) -> Bank:
             raise ValueError(f"{path} lacks images {sorted(unknown)[:5]} that {file} does not have")
         if values.shape != shape:
             raise ValueError(f"{path} has losses {values.shape}; {file} asks for {shape}")
-        if not (np.isfinite(values).all() and np.isfinite(steps).all()):
+        # a step of a half whose images are all missing from the batch trains on nothing: NaN
+        if not np.isfinite(values).all() or np.isinf(steps).any() or np.isnan(steps).all():
             raise FloatingPointError(f"losses of {path} are not all finite")
         rows.append({"name": path.stem, **row, **made})
         mask = np.ones(len(place), bool)
