@@ -109,7 +109,8 @@ class Asker:
         else:
             coordinates = [self.basis.of(move.units) for move in moves]
             lengths, dims = [move.length for move in moves], questions[0].latents.numel()
-            scored = from_store(self.store, coordinates, lengths, dims, self.flips)
+            options = self.flips, self.system.images.counts
+            scored = from_store(self.store, coordinates, lengths, dims, *options)
             if exact:
                 rows = [rank(s.values.numpy())[: max(CANDIDATES, 3 * top)].tolist() for s in scored]
                 triples = zip(moves, rows, scored)
@@ -150,7 +151,9 @@ class Asker:
         """Scores of the images in ``rows`` by AbU's finite step. What the query's noise does to
         them is taken from the store's answer, ``known``, and from nowhere without one."""
         after = rescore(self.cached.attribution, rows, move.whole)["losses"]
-        values, image = reduced((after - self.cached.losses[rows]).double(), self.flips)
+        counts = self.system.images.counts
+        has = None if counts is None else counts[rows]
+        values, image = reduced((after - self.cached.losses[rows]).double(), self.flips, has)
         return Scores(
             values, torch.zeros_like(image) if known is None else known.query[rows], image
         )

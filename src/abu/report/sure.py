@@ -1,7 +1,7 @@
 """How sure the answers for one query are: what retrained models say of each method's scores for
 it, and the standard errors of scores that are means."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -42,9 +42,15 @@ def judged_of(
     return judged
 
 
-def errors_of(rises: np.ndarray, numbers: Sequence[int], ids: Sequence[int]) -> pd.DataFrame:
+def errors_of(
+    rises: np.ndarray,
+    numbers: Sequence[int],
+    ids: Sequence[int],
+    counts: Iterable[int] | None = None,
+) -> pd.DataFrame:
     """Standard errors of mean rises of the loss, a row a query and a column an image, over
-    captions, timesteps and noises (``abu.judge.errors``); ``rises``: [Q, N, flips, captions, T].
+    captions, timesteps and noises (``abu.judge.errors``); ``rises``: [Q, N, flips, captions, T],
+    ``counts``: captions of each image, where they differ.
 
     What a timestep adds to every image's rise says nothing of one image, so it is taken off first.
     Raises ValueError for a single timestep, which has none.
@@ -52,5 +58,6 @@ def errors_of(rises: np.ndarray, numbers: Sequence[int], ids: Sequence[int]) -> 
     if rises.shape[-1] < 2:
         raise ValueError("one timestep has no standard error")
     beside = rises - rises.mean((1, 2), keepdims=True, dtype=np.float64)
-    errors = reduced(torch.from_numpy(beside))[1].numpy()
+    has = None if counts is None else torch.tensor(list(counts))
+    errors = reduced(torch.from_numpy(beside), counts=has)[1].numpy()
     return pd.DataFrame(errors, index=list(numbers), columns=list(ids))
