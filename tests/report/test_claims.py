@@ -60,6 +60,9 @@ def test_parts_by_their_p_value() -> None:
     assert parts_are_told(local).verdict == "held"
     assert parts_are_told(local | {"average_precision": 0.2}).verdict == "not held"
     assert parts_are_told(local | {"p": 0.25}).verdict == "not told apart"
+    assert parts_are_told(local | {"composites": 6}).verdict == "held"
+    few = parts_are_told(local | {"composites": 5, "p": 0.0625})
+    assert few.verdict == "not asked" and "5 composites" in few.evidence and "0.062" in few.evidence
     assert parts_are_told({"composites": 0}).verdict == "not asked"
 
 
@@ -92,9 +95,9 @@ def test_harm_is_more_if_told_apart_in_each_square(squares, verdict: str) -> Non
 def test_all_claims_in_one_table() -> None:
     rises = pd.DataFrame({"rise": [1.0, 1.0], "others_rise": [0.01, 0.02]})
     found = claims(compared(0.3), rises, {"composites": 0}, removed((-0.2, 0.01)))
-    assert found.columns.tolist() == ["claim", "verdict", "evidence"] and len(found) == 11
+    assert found.columns.tolist() == ["claim", "verdict", "evidence"] and len(found) == 10
     judged = found.verdict
-    assert (judged[0], judged[2], judged[4], judged[10]) == (
+    assert (judged[0], judged[2], judged[3], judged[9]) == (
         *("not asked", "not held", "held", "not asked"),
     )
 

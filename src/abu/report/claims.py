@@ -80,10 +80,12 @@ def others_keep(own: np.ndarray, others: np.ndarray, seed: int = 0) -> Claim:
 
 
 def parts_are_told(local: dict) -> Claim:
-    """That a part of a picture can be asked about; ``local``: metrics of the stage ``localize``."""
+    """That a part of a picture can be asked about; ``local``: metrics of the stage ``localize``.
+    Of few composites even the clearest signed ranks are not told apart: nothing is asked then."""
     claim = "a part of a picture can be asked about"
-    if not local["composites"]:
-        return Claim(claim, UNASKED, "no composite in localize.pairs")
+    if (least := 2 * 0.5 ** local["composites"]) >= 0.05:
+        few = f"{local['composites']} composites in localize.pairs; expected 6 or more"
+        return Claim(claim, UNASKED, f"{few} (least p: {min(least, 1):.2g})")
     error, found = local["choice_se"], [local[f"average_precision{k}"] for k in ("", "_whole")]
     verdict = OPEN if not local["p"] < 0.05 else HELD if found[0] > found[1] else NOT
     spread = f" (standard error {error:.0%})" if error else ""
@@ -133,7 +135,6 @@ def claims(
         ahead("unlearning beats kernels of gradients", "abu", KERNELS, compared),
         ahead("unlearning beats similarity", "abu", SIMILARITY, compared),
         harms_more(without("unlearning"), "abu", "d-trak", removed),
-        ahead("keys and values suffice: all weights gain nothing", "abu", ["abu-whole"], compared),
         others_keep(rises.rise.to_numpy(float), rises.others_rise.to_numpy(float), seed),
         parts_are_told(local),
         ahead("ours: coupling-ridge beats kernels of gradients", OURS, KERNELS, compared),
