@@ -11,8 +11,11 @@ import pytest
 from studies import read
 
 from abu import ROOT
+from abu.baselines.registry import METHODS
+from abu.core.quick import METHODS as QUICK
 from abu.diffusion.noise import stream
 from abu.report.links import BY_SYSTEM, STAGES, links
+from abu.report.methods import METHODS_SAY
 from abu.report.page import Answer, First, Measured, answers_of, boards_of, data_uri, page
 from abu.study.declared import declarations
 
@@ -72,6 +75,13 @@ def written(tmp_path_factory) -> Path:
         page("Which images?", "Read from results.", answers(), IMAGES, boards, links(["base"]))
     )
     return path
+
+
+def test_every_method_is_said_in_a_line() -> None:
+    declared = read(ROOT / "params.yaml")
+    known = {*METHODS, *QUICK, "abu", "abu-plus", "abu-plus-gn"}
+    assert METHODS_SAY.keys() == known | declared["tune"]["products"].keys()
+    assert all(len(said) < 80 for said in METHODS_SAY.values())
 
 
 def test_page_refuses_what_it_cannot_show() -> None:
@@ -180,6 +190,7 @@ def test_choosing_a_picture_changes_the_answers(opened) -> None:
     assert right == ["0.5 ± 0.04a skull & bones", "-2a skull & bones"]
     headings = ["abu  0.50 (−0.25 to 0.75)", "pixel  −0.10 (−1.00 to 0.20)"]
     assert texts(tab, "#methods h3") == headings
+    assert texts(tab, "#methods p") == [METHODS_SAY[name] for name in ("abu", "pixel")]
     assert sources(tab, "#after") == [data_uri(picture("c"))]
     tab.click("#picker label:has([alt='no caption'])")
     assert tab.get_attribute("#picture", "src") == data_uri(picture("b"))

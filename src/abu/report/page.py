@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from abu.judge.recovery import best
+from abu.report.methods import METHODS_SAY
 from abu.report.style import look
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -166,6 +167,7 @@ def page(
         "queries": queries,
         "images": {int(i): [data_uri(images[i][0]), images[i][1]] for i in sorted(named)},
         "colours": {method: look(method)[0] for method in sorted(methods)},
+        "says": {method: METHODS_SAY[method] for method in sorted(methods & METHODS_SAY.keys())},
         "boards": list(boards),
         "notebooks": list(notebooks),
     }

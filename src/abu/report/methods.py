@@ -1,0 +1,28 @@
+"""What each method does, in a line for who does not know its name."""
+
+METHODS_SAY = {
+    "abu": "unlearn the picture in one step; whose loss rose?",
+    "abu-linear": "the same from stored gradients, first order: an influence function",
+    "abu-gauss-newton": "the same from stored gradients, second order",
+    "abu-gn": "the same from stored gradients, both orders",
+    "abu-plus": "unlearn along EK-FAC curvature; the best candidates measured again",
+    "abu-plus-gn": "unlearn along EK-FAC curvature, from stored gradients",
+    "abu-whole": "unlearn on all weights, whole curvature matrix, to second order",
+    "coupling": "whose training moved what the model says of this picture (ours)",
+    "coupling-ridge": "coupling, where images that are alike share one cause (ours)",
+    "product": "coupling, D-TRAK and latents multiplied (ours)",
+    "ridge-product": "coupling, D-TRAK and latents by ridge multiplied (ours)",
+    "d-trak": "TRAK's kernel of gradients of the squared output",
+    "das": "TRAK's kernel of output gradients, weighted by residuals",
+    "trak": "kernel of loss gradients, one model",
+    "journey-trak": "TRAK, asked along the steps by which the picture was drawn",
+    "gradient-dot": "product of loss gradients (TracIn)",
+    "gradient-cosine": "angle between loss gradients",
+    "pixel": "distance of pixels",
+    "latent": "distance of latents",
+    "latent-ridge": "how much of each image's latents mixes into the picture's (ridge regression)",
+    "clip-image": "likeness of pictures to CLIP",
+    "clip-text": "likeness of captions to CLIP",
+    "dino": "likeness of pictures to DINO",
+    "random": "chance",
+}
