@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from abu.report.style import MEDIUM, SMALL, WIDTH, panels
+from abu.report.style import MEDIUM, SMALL, VERMILION, WIDTH, panels
 
 
 def matrix(values: np.ndarray, names: list[str], x_label: str, y_label: str, label: str) -> Figure:
@@ -21,7 +22,8 @@ def matrix(values: np.ndarray, names: list[str], x_label: str, y_label: str, lab
 
 
 def heatmaps(tables: dict, label: str) -> Figure:
-    """Named tables (data frames with named axes), four a row, on one scale, numbers written in."""
+    """Named tables (data frames with named axes), four a row, on one scale, numbers written in, the
+    highest of a table framed."""
     values = [table.to_numpy(float) for table in tables.values()]
     ends = {"vmin": min(map(np.nanmin, values)), "vmax": max(map(np.nanmax, values))}
     figure, axes = panels(len(tables), 1.55, columns=4)
@@ -30,6 +32,8 @@ def heatmaps(tables: dict, label: str) -> Figure:
         written = np.vectorize(short)(table.to_numpy(float))
         style = {"cmap": "cividis", "cbar": False, "annot": written, "fmt": ""}
         sns.heatmap(table, ax=axis, annot_kws={"size": SMALL}, **ends, **style)
+        row, column = np.unravel_index(np.nanargmax(table), table.shape)
+        axis.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=VERMILION, linewidth=2))
         axis.set_title(name)
         axis.tick_params(rotation=0)
     figure.supxlabel(label, fontsize=MEDIUM)
