@@ -21,7 +21,7 @@ from abu.report.words import scored, told
 PAGES = ("README.md", "docs/results.md", "docs/bank.md")
 NAMES = {  # how README calls methods
     "coupling-ridge": "coupling-ridge",
-    "abu-whole": "AbU on all weights",
+    "abu-whole": "quick AbU on all weights",
     "d-trak": "D-TRAK",
     "latent-ridge": "latents by ridge",
     "das": "DAS",
@@ -147,10 +147,10 @@ def verdict(
         f"""**AbU as published {works}{better}.** {score("abu")}{share}: ahead of {before}; behind
         {behind}.""",
         f"""**{"One leads" if open_ == "none" else "No one method leads."}** {score(OURS)} (ours;
-        chosen on {CHOSEN_ON} of these pairs) is ahead of {ahead}; not told apart from {open_}.
-        {highest}Trained again without {harm.k} images that a method names, {harm.queries} queries'
-        loss rises most by {most}, {harm.times:.2f} times as far as by D-TRAK
-        (p = {harm.p_holm:.2g}).""",
+        designed with {CHOSEN_ON} of these pairs in view) is ahead of {ahead}; not told apart from
+        {open_}. {highest}Trained again without {harm.k} images that a method names,
+        {harm.queries} queries' loss rises most by {most}, {harm.times:.2f} times as far as by
+        D-TRAK (p = {harm.p_holm:.2g}).""",
         f"""**Of {asked} claims of the paper {paper["held"] or "none"} held here,
         {paper["not held"]} did not** ([the table](results/report.ipynb)). By
         [ablations](results/ablations/table.md), run before a [fault](docs/changelog.md) was
@@ -160,8 +160,8 @@ def verdict(
         `scenes`; {elsewhere["pairs"]} pairs tell few apart): {OURS} {there(OURS)},
         {NAMES[alike]} {there(alike)}, AbU {there("abu")}.""",
     ]
-    over = f"""Over {metrics["queries"]} queries and {metrics["pairs"]} pairs of halves that chose
-        nothing (Holm over {len(compared)} comparisons{ceiling}):"""
+    over = f"""Over {metrics["queries"]} queries and {metrics["pairs"]} pairs of halves on which
+        no option was chosen (Holm over {len(compared)} comparisons{ceiling}):"""
     lines = (wrapped(f"- {part}", width=120, subsequent_indent="  ") for part in parts)
     return "\n".join([wrapped(over, width=120), "", *lines])
 

@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = {  # how README calls methods
     "coupling-ridge": "coupling-ridge",
-    "AbU on all weights": "abu-whole",
+    "quick AbU on all weights": "abu-whole",
     "AbU": "abu",
     "D-TRAK": "d-trak",
     "DAS": "das",
