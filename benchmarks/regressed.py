@@ -23,7 +23,7 @@ from abu.judge.regressed import regressed
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import seeds_agree, verdict_of
 from abu.report.lines import curves
-from abu.report.style import save
+from abu.report.style import CEILING, CHANCE, INK, save
 from abu.study.folders import results
 
 METHODS = ("coupling", "abu", "latent", "clip-text")
@@ -61,13 +61,19 @@ def main() -> None:
     by = table.groupby(["scores", "models"]).lds
     found = by.quantile([0.5, 0.025, 0.975]).unstack().set_axis(["lds", "low", "high"], axis=1)
     found.round(4).to_csv("benchmarks/regressed.csv")
-    wide = found.lds.unstack("models").T
-    shown = {name: wide[name] for name in ("coupling", "abu", "retrained models alone")}
+    wide, names = found.lds.unstack("models").T, ["coupling", "abu", "retrained models alone"]
+    labels = "retrained models (dotted: chance)", "linear datamodelling score"
+    figure = curves(wide.index, dict(wide[names]), *labels, x_log=True, methods=True)
+    axis = figure.axes[0]
+    axis.lines[-1].set(color=INK)  # no method
+    for name, line in zip(names, axis.lines):
+        ends = found.loc[name, "low"], found.loc[name, "high"]
+        axis.fill_between(wide.index, *ends, color=line.get_color(), alpha=0.2, linewidth=0)
+    axis.axhline(0, **CHANCE)
     r, _ = seeds_agree(bank, queries.name, latents)
     if len(r):
-        shown["ceiling"] = np.full(len(wide), max(r.mean(), 0) ** 0.5)
-    figure = curves(wide.index, shown, "retrained models", "linear datamodelling score", x_log=True)
-    figure.axes[0].legend(loc="center right")
+        axis.axhline(max(r.mean(), 0) ** 0.5, label="ceiling", **CEILING)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 0.24))
     save(figure, Path("docs/regressed.png"))
     print(wide.round(3).to_string())
 
