@@ -13,7 +13,7 @@ from studies import read
 from abu.data.prepared import Prepared
 from abu.judge.bank import read_bank
 from abu.study import banks
-from abu.study.audits import audited, replayed
+from abu.study.audits import audited, replayed, shared_pictures
 from abu.study.banks import Asked, asked_of, check_bank, record, retraining_of
 from abu.study.engines import Engine
 from abu.study.system import load_system
@@ -47,7 +47,10 @@ def test_a_bank_goes_on_where_it_stopped_and_says_on_what(asked, folder, tmp_pat
     assert record(folder, asked, parts, Engine()) == 0
     gone.unlink()
     assert record(folder, asked, parts, Engine(), hours=0) == 0, "its task was finished before"
-    after = read_bank(folder)
+    (folder / "models/seed-1-pair-000a.npz").unlink()
+    as_float = asked.facts | {"sampler": {**asked.facts["sampler"], "guidance": 2.0}, "of": "x"}
+    assert record(folder, replace(asked, facts=as_float), parts, Engine()) == 0
+    after = read_bank(folder)  # every model is of the bank's one name
     assert {path: path.stat().st_mtime_ns for path in others} == others
     assert np.allclose(after.losses, before.losses, atol=1e-4)
     assert set(after.models.name) == {model.name for model in asked.plan}
@@ -65,6 +68,15 @@ def test_recorded_halves_are_trained_again(asked, folder, monkeypatch, tmp_path)
     again = audited(bank, asked, 3, Engine())
     assert again.facts["correlation"] > 0.999 and again.facts["largest"] < 1e-3
     assert again.facts["another seed"] < 0.999 and len(again.trained) == 9
+    queries = asked.questions.queries
+    names = [f"new {name}" if n < 2 else name for n, name in enumerate(queries.names)]
+    questions = replace(asked.questions, queries=replace(queries, names=names))
+    fewer = replace(asked, questions=questions)
+    assert shared_pictures(bank, asked) == ([*range(9)], [*range(9)])
+    assert shared_pictures(bank, fewer) == ([*range(2, 9)], [*range(2, 9)])
+    strange = replace(bank, facts=bank.facts | {"asked": ["none"] * 9})
+    with pytest.raises(ValueError, match="asked about 3 of this study's pic.*|expected 3 or more"):
+        audited(replace(strange, queries=bank.queries.assign(name="none")), asked, 3, Engine())
     other = replace(bank, training=bank.training * 1.01)
     with pytest.raises(ValueError, match=f"{name}.npz: trained again, step 0 has the loss"):
         replayed(other, asked.shared, 2)

@@ -124,15 +124,17 @@ def record(
 
     Raises ValueError for a bank of other images, pictures or recipe.
     """
-    if (folder / "bank.json").is_file():
-        check_bank(folder, asked)
-    write_json(folder / "bank.json", asked.facts)
-    write_table(folder / "queries.csv", load_queries(tuning=None)[0])
-    write_array(folder / "latents.npy", asked.questions.queries.latents)
+    file = folder / "bank.json"
+    if file.is_file():
+        check_bank(folder, asked)  # equal facts may be written otherwise: 2 or 2.0
+    else:
+        write_table(folder / "queries.csv", load_queries(tuning=None)[0])
+        write_array(folder / "latents.npy", asked.questions.queries.latents)
+        write_json(file, asked.facts)
     recorded = {path.stem for path in (folder / "models").glob("*.npz")}
     missing = {model.name: model for model in asked.plan if model.name not in recorded}
     threads = torch.get_num_threads() if engine.name == "process" else engine.cpus
-    made = {"of": asked.facts["of"], "processor": processor(), "threads": threads}
+    made = {"of": json.loads(file.read_text())["of"], "processor": processor(), "threads": threads}
     made |= {"code": key(answer), "python": platform.python_version(), "engine": engine.name}
     made |= {name: version(name) for name in LIBRARIES}
 
@@ -160,6 +162,8 @@ def opened() -> tuple[dict, Asked, Components, Engine]:
     components = load_components("results/components/model", device)
     data = Prepared(Path("results/prepare"), components.states)
     trained = json.loads(Path("results/train/train.json").read_text())
+    if "recipe" not in trained:
+        raise ValueError(f"the model is {trained['source']}: how to train it again is not known")
     shared = retraining_of(trained, data, components, str(device))
     asked = asked_of(options, trained, shared, options["batch_size"])
     named = ("engine", "ray_address", "task_cpus", "task_gpus", "device")
@@ -168,6 +172,8 @@ def opened() -> tuple[dict, Asked, Components, Engine]:
 
 def main(hours: str | None = None) -> None:
     options, asked, components, engine = opened()
+    if not options["bank"]:
+        raise ValueError("retrain.bank is null; expected the folder in which to record a bank")
     missing = record(Path(options["bank"]), asked, components, engine, hours and float(hours))
     print(f"{len(asked.plan) - missing} of {len(asked.plan)} models are recorded")
 
