@@ -1,6 +1,7 @@
 """A bank is planned, recorded and read back; what does not belong to it is refused by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,9 @@ def test_a_file_of_scores_is_judged_or_refused_by_entry(folder: Path, tmp_path, 
             read_judged(path, bank)
     table.to_csv(path.with_suffix(".csv"), index=False)
     assert np.array_equal(read_judged(path.with_suffix(".csv"), bank)[1], TAU[:6])
+    named = replace(bank, queries=bank.queries.assign(name=bank.queries.name.replace("q2", "NA")))
+    table.replace("q2", "NA").to_csv(path.with_suffix(".csv"), index=False)
+    assert np.array_equal(read_judged(path.with_suffix(".csv"), named)[1], TAU[:6])
     both = pd.concat([table.assign(method="a"), table.assign(method="b", score=-table.score)])
     both.to_parquet(path)
     assert np.array_equal(read_judged(path, bank, "b")[1], -TAU[:6])

@@ -1,24 +1,30 @@
 """Judge a file of scores by the bank: ``python -m abu.judge scores.parquet [--bank data/bank]``.
 
-The file, parquet or csv, has the columns query (name or number in ``queries.csv`` of the bank),
-image_id and score, and may have method: every image that the model in question was trained on, for
-every query that is reported.
+The file, parquet or csv, has the columns query (its name, or its number in ``queries.csv``: of the
+bank, or, for a file below ``results/``, of ``results/generate/base``), image_id and score, and may
+have method: every image that the model in question was trained on, for every query that is
+reported.
 """
 
 import argparse
+import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from abu import ROOT
+from abu.data.queries import read_queries
 from abu.judge.bank import Bank, read_bank
 from abu.judge.lds import table_of
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import seeds_agree, verdict_of
 
-OURS = ROOT / "results/evaluate/lds.csv"
+RESULTS = ROOT / "results"
+OURS, JUDGED_BY = RESULTS / "evaluate/lds.csv", RESULTS / "retrain/bank.json"
+TEXT = {"na_values": {"score": ["", "NA", "nan"]}, "keep_default_na": False}  # a name may be "NA"
 
 
 def read_judged(
@@ -31,7 +37,8 @@ def read_judged(
     the bank does not know, ValueError for a file of another kind, ids of another type, and entries
     that are missing, doubled or not finite, by name.
     """
-    readers, queries = {".csv": pd.read_csv, ".parquet": pd.read_parquet}, bank.queries
+    readers = {".csv": partial(pd.read_csv, **TEXT), ".parquet": pd.read_parquet}
+    queries = bank.queries
     if path.suffix not in readers:
         raise ValueError(f"{path} is no {' or '.join(readers)} file")
     table = readers[path.suffix](path)
@@ -46,7 +53,9 @@ def read_judged(
     elif len(several) > 1:
         raise ValueError(f"{path} has the methods {several}; choose one by --method NAME")
     if pd.api.types.is_numeric_dtype(table["query"]):
-        numbers = dict(zip(queries["query"], queries.name))
+        own = path.resolve().is_relative_to(RESULTS)
+        numbered = read_queries(RESULTS / "generate/base/queries.csv") if own else queries
+        numbers = dict(zip(numbered["query"], numbered.name))
         table["query"] = table["query"].map(numbers).fillna(table["query"].astype(str))
     if unknown := sorted(set(table["query"]) - set(queries.name)):
         raise KeyError(f"{path} has queries that the bank was not asked: {unknown[:5]}")
@@ -67,6 +76,14 @@ def read_judged(
         first = [(reported.name[q], bank.ids[i]) for q, i in missing[:3]]
         raise ValueError(f"{path} lacks {len(missing)} of {wide.size} scores: {first}")
     return reported, wide.to_numpy(np.float64)
+
+
+def ranked(bank: Path) -> bool:
+    """Whether this study's methods were judged by the same bank."""
+    if not (OURS.is_file() and JUDGED_BY.is_file()):
+        return False
+    by = json.loads(JUDGED_BY.read_text())["bank"]
+    return by is not None and (ROOT / by).resolve() == bank.resolve()
 
 
 def main(words: list[str]) -> None:
@@ -92,7 +109,7 @@ def main(words: list[str]) -> None:
     if len(r):
         ceiling = f"{max(r.mean(), 0) ** 0.5:.3f}"
         print(f"Ceiling, by {both} pairs of another seed: {ceiling}")
-    if OURS.is_file():
+    if ranked(given.bank):
         like, told = ("raw", "as they are") if given.sharpness is None else ("lds", "sharpened")
         ours = pd.read_csv(OURS).query("kind == 'all'").set_index("method")[like]
         above = (ours > round(table.lds[0], 4)).sum()  # ours are rounded so
