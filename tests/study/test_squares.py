@@ -17,7 +17,7 @@ from abu.study import banks
 from abu.study.audits import replayed
 from abu.study.banks import Asked, asked_of, record, retraining_of
 from abu.study.engines import Engine
-from abu.study.latin import planned, read_plan, recorded_squares, write_plan
+from abu.study.latin import planned, read_plan, record_squares, recorded_squares, write_plan
 from abu.study.system import load_system
 from abu.study.tasks import run_tasks
 
@@ -27,6 +27,10 @@ OPTIONS |= {"queries": 2, "group": 2, "seed": 3}
 
 def embed(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.flatten(1)
+
+
+def latin_of(folder: Path) -> dict:
+    return OPTIONS | {"folder": str(folder / "latin")}
 
 
 @pytest.fixture
@@ -55,18 +59,18 @@ def test_a_plan_comes_back_as_it_was_written(asked, tmp_path) -> None:
 def test_squares_are_recorded_replayed_and_judged(asked, tmp_path) -> None:
     plan, parts = planned(OPTIONS, asked), load_system().components
     models = models_of(plan, OPTIONS["seed"])
-    assert recorded_squares(tmp_path / "latin", asked) is None
+    assert recorded_squares(latin_of(tmp_path), asked) is None
     squares = replace(asked, plan=models)
     assert record(tmp_path / "latin", squares, parts, Engine(), hours=0) == len(models) == 6
-    assert recorded_squares(tmp_path / "latin", asked) is None, "no model so far"
+    assert recorded_squares(latin_of(tmp_path), asked) is None, "no model so far"
     assert record(tmp_path / "latin", squares, parts, Engine()) == 0
     latin, bank = (
-        recorded_squares(tmp_path / "latin", asked),
+        recorded_squares(latin_of(tmp_path), asked),
         read_bank(Path("results/retrain/bank")),
     )
     assert replayed(latin, asked.shared, 2)[1] < 1e-4
     with pytest.raises(ValueError, match="ids is .*, recorded was .*and retrain.latin: null"):
-        recorded_squares(tmp_path / "latin", replace(asked, facts=asked.facts | {"ids": [0]}))
+        recorded_squares(latin_of(tmp_path), replace(asked, facts=asked.facts | {"ids": [0]}))
     whole = bank.models.index[(bank.models.seed == OPTIONS["seed"]) & (bank.models.pair < 0)]
     measured, none = answers(plan, latin, bank, embed)
     row, place = plan.iloc[0], list(latin.queries.name)
@@ -83,6 +87,16 @@ def test_squares_are_recorded_replayed_and_judged(asked, tmp_path) -> None:
     )
     table = summary(rises(plan, measured, none), "d-trak")
     assert len(table) == 2 * 3 and np.isfinite(table.rise).all()
+
+
+def test_a_plan_of_other_options_is_refused(asked, tmp_path) -> None:
+    latin, parts = latin_of(tmp_path), load_system().components
+    assert record_squares(latin, asked, parts, Engine(), hours=0) == (0, 6)
+    assert record_squares(latin, asked, parts, Engine(), hours=0) == (0, 6)
+    other = latin | {"seed": OPTIONS["seed"] + 1}
+    for asks in (recorded_squares, lambda *given: record_squares(*given, parts, Engine())):
+        with pytest.raises(ValueError, match="options.json: squares are planned by {'seed': 3}, "):
+            asks(other, asked)
 
 
 def test_models_of_another_plan_are_refused(asked, tmp_path) -> None:

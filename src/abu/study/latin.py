@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from abu.data.files import write_json
 from abu.data.queries import right_images
 from abu.data.scores import read_scores
 from abu.data.tables import read_table, write_table
@@ -30,6 +31,7 @@ RIGHT = "right"
 AGAINST = "d-trak"
 """The arm with which ``evaluate`` compares the others."""
 LISTS = ("images", "also")  # columns of a plan
+OPTIONS = ("methods", "squares", "queries", "group", "seed")  # that a plan is made by
 
 
 def planned(options: dict, asked: Asked) -> pd.DataFrame:
@@ -63,9 +65,22 @@ def write_plan(folder: Path, plan: pd.DataFrame) -> None:
     )
 
 
-def recorded_squares(folder: Path, asked: Asked) -> Bank | None:
+def check_planned(latin: dict) -> None:
+    """Raise ValueError where a plan is of other options than ``retrain.latin`` has now."""
+    file = Path(latin["folder"], "options.json")
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    if differing := {name: was for name, was in found.items() if latin[name] != was}:
+        raise ValueError(
+            f"{file}: squares are planned by {differing}, retrain.latin says "
+            f"{ {name: latin[name] for name in differing} }; take another folder"
+        )
+
+
+def recorded_squares(latin: dict, asked: Asked) -> Bank | None:
     """Models of squares as far as they are recorded, None where none is. Raises ValueError where
-    they are of another study."""
+    they are of another study, or planned by other options."""
+    folder = Path(latin["folder"])
+    check_planned(latin)
     if not (folder / "bank.json").is_file():
         return None
     try:
@@ -82,8 +97,10 @@ def record_squares(
     """Go on with the squares that parameters ask for, planned where they are not: how many models
     are recorded, and of how many."""
     folder = Path(latin["folder"])
+    check_planned(latin)
     if not (folder / "plan.csv").is_file():
         write_plan(folder, planned(latin, asked))
+        write_json(folder / "options.json", {name: latin[name] for name in OPTIONS})
     models = models_of(read_plan(folder), latin["seed"])
     missing = record(folder, replace(asked, plan=models), components, engine, hours)
     return len(models) - missing, len(models)
