@@ -102,6 +102,8 @@ def test_pictures_of_halves_stand_where_the_bank_was_asked() -> None:
             assert view.shape == own.shape and view.dtype == np.float32
             assert view[query] == pytest.approx((2 * verdict.pairs[pair] + side) / 255)
     assert all((view[1] == 0.5).all() for view in views) and (own == 0.5).all()
+    odd = pictures_by_halves(Drawing(), verdict, scores, 2.0, own[..., :3, :3])
+    assert all(np.array_equal(o, v[..., :3, :3]) for o, v in zip(odd, views)), "one colour each"
     empty = np.zeros(0)
     with pytest.raises(ValueError, match="the bank has no pair of halves"):
         pictures_by_halves(Drawing(), Verdict(empty, empty, empty, empty, [], None), scores, 1, own)
