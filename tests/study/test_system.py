@@ -153,3 +153,8 @@ def test_what_a_step_leaves_open_is_as_tuned() -> None:
     given = {"damping": 0.0, "alpha": 0.1, "relative_norm": None}
     assert newton_chosen(given, "nobody") == given
     assert "rise" not in newton_chosen({"alpha": 0.1}, "abu")
+    assert newton_chosen(given, "abu", "panda") == given
+    with pytest.raises(
+        ValueError, match="changes.customized.unlearn makes .* of 'panda'; expected"
+    ):
+        newton_chosen({"alpha": 0.1, "damping": None}, "abu", "panda")

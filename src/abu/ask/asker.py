@@ -109,8 +109,7 @@ class Asker:
         else:
             coordinates = [self.basis.of(move.units) for move in moves]
             lengths, dims = [move.length for move in moves], questions[0].latents.numel()
-            options = self.flips, self.system.images.counts
-            scored = from_store(self.store, coordinates, lengths, dims, *options)
+            scored = from_store(self.store, coordinates, lengths, dims, self.flips)
             if exact:
                 rows = [rank(s.values.numpy())[: max(CANDIDATES, 3 * top)].tolist() for s in scored]
                 triples = zip(moves, rows, scored)
@@ -178,8 +177,8 @@ class Asker:
 
     def no_store(self) -> str:
         """Why an approximate answer is not given."""
-        kind = "" if self.system.name == BASE else "changes.customized."
+        why = "cache.store is 0" if self.system.name == BASE else "no customized model has one"
         return (
-            f"{results('cache', self.system.name)} has no store ({kind}cache.store is 0): ask with "
+            f"{results('cache', self.system.name)} has no store ({why}): ask with "
             f"exact, which takes the finite step on all {len(self.system.images)} images"
         )

@@ -60,13 +60,11 @@ def from_store(
     lengths: Sequence[float],
     dims: int,
     flips: str = "max",
-    counts: Tensor | None = None,
 ) -> list[Scores]:
     """Scores of all images for each query.
 
     ``queries``: coordinates [1 + G, p] (``Basis.of``) of the moves of ``left_out``; ``lengths``:
-    relative norm of each query's move; ``dims``: D; ``counts``: captions of each image, where they
-    differ. The store is read once, in parts; a query's
+    relative norm of each query's move; ``dims``: D. The store is read once, in parts; a query's
     numbers are to the bit those that it has alone.
     """
     parts: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in queries]
@@ -76,7 +74,5 @@ def from_store(
             linear, curved = next(answer(part, coordinates, dims, len(part)))
             rises = r * linear + r * r * curved.mean(-1)
             scores = over_flips(rises.double().mean((-2, -1)), flips)
-            has = None if counts is None else counts[start : start + CHUNK]
-            _, image = reduced(rises[0].double(), flips, has)
-            own.append((scores[0], jackknife(scores[1:]), image))
+            own.append((scores[0], jackknife(scores[1:]), reduced(rises[0].double(), flips)[1]))
     return [Scores(*(torch.cat(column) for column in zip(*own))) for own in parts]

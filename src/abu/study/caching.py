@@ -34,6 +34,8 @@ def plan_cache(
     if curvature not in CURVATURES or (store and curvature != "ekfac"):
         expected = f"expected one of {CURVATURES}, and ekfac for a store"
         raise ValueError(f"curvature is {curvature!r}, store {store}; {expected}")
+    if store and system.name != BASE:  # a question's basis is that of the trained model's cache
+        raise ValueError(f"store is {store}; a customized model has none: expected 0")
     weights = select_weights(system.unet, options["weights"])
     size = sum(system.unet.get_parameter(name).numel() for name in weights)
     if not 0 <= store <= size:
@@ -122,12 +124,16 @@ def read_cache(
     return array
 
 
-def newton_chosen(newton: dict, method: str) -> dict:
+def newton_chosen(newton: dict, method: str, system: str = BASE) -> dict:
     """Options of a step; its damping, and its length (``SIZES``) where none is given, as ``tune``
-    chose them for a method."""
+    chose them for a method. Raises ValueError for a customized ``system`` that lacks one: ``tune``
+    knows the trained model alone."""
     sized = any(newton.get(name) is not None for name in SIZES)
     if sized and newton.get("damping") is not None:
         return newton
+    if system != BASE:
+        expected = f"expected a damping, and one of {SIZES}"
+        raise ValueError(f"changes.customized.unlearn makes {newton} of {system!r}; {expected}")
     chosen = json.loads((results("tune") / "chosen.json").read_text())[method]
     size = {} if sized else {name: chosen[name] for name in SIZES if name in chosen}
     damping = chosen["damping"] if newton.get("damping") is None else newton["damping"]
