@@ -57,6 +57,11 @@ def test_where_nothing_is_judged_the_first_is_taken() -> None:
     assert search.chosen({})["kernel"] == {"ridge": 0.1, "sharpness": None}
 
 
+def test_what_was_not_tried_is_named() -> None:
+    with pytest.raises(KeyError, match=r"'dtrak' was not tried; expected one of \['a', 'b'\]"):
+        Search(None, RIGHT, [], [{"method": "b"}, {"method": "a"}]).best("dtrak")
+
+
 def test_a_step_by_its_rise_has_no_length_of_its_own() -> None:
     search = Search(VERDICT, RIGHT, [])
     search.add("abu", SCORES[0.1], rise=1.0, damping=0.1, relative_norm=0.3)

@@ -62,8 +62,11 @@ class Search:
 
     def best(self, method: str) -> dict:
         """The method's row that the judge likes best; the first of equals, and where nothing is
-        judged."""
+        judged. Raises KeyError for a method that was not tried."""
         rows = [row for row in self.tried if row["method"] == method]
+        if not rows:
+            known = sorted({row["method"] for row in self.tried})
+            raise KeyError(f"{method!r} was not tried; expected one of {known}")
         return max(rows, key=lambda row: -np.inf if np.isnan(row["judged"]) else row["judged"])
 
     def table(self) -> pd.DataFrame:
