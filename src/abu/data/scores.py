@@ -19,14 +19,11 @@ def write_scores(
     one method after the other."""
 
     def rows(method: str, values: np.ndarray) -> pa.Table:
-        columns = {
-            "query": np.repeat(np.asarray(queries), len(ids)),
-            "image_id": np.tile(np.asarray(ids), len(queries)),
-        }
         return pa.table(
             {
                 "method": pa.repeat(method, values.size),
-                **columns,
+                "query": np.repeat(np.asarray(queries), len(ids)),
+                "image_id": np.tile(np.asarray(ids), len(queries)),
                 "score": np.asarray(values, np.float64).ravel(),
             }
         )

@@ -183,7 +183,8 @@ def summary(
         part = pd.DataFrame({"rise": wide.mean(), "low": low, "high": high})
         part["over"], part["times"] = part.rise - other, part.rise / other
         part["p"] = drawn.sub(drawn[against], axis=0).apply(lambda d: two_sided(d.to_numpy()))
-        part["queries"], part["images"] = len(wide), rows.groupby("method").images.agg(count)
+        part["queries"] = len(wide)
+        part["images"] = rows.images.str.len().groupby(rows.method).mean()
         part = part.reset_index().assign(**dict(zip(SQUARE, square)))
         parts.append(part.sort_values("rise", ascending=False, kind="stable"))
     table = pd.concat(parts)
@@ -209,8 +210,3 @@ def summaries(
     for kind, part in found.groupby(found["query"].map(kinds), sort=False):
         parts["loss", kind] = summary(part, against, seed=seed).assign(p=np.nan, p_holm=np.nan)
     return pd.concat(parts, names=["measure", "kind"]).reset_index()[COLUMNS]
-
-
-def count(images: pd.Series) -> float:
-    """Mean length of lists."""
-    return images.str.len().mean()

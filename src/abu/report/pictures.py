@@ -10,8 +10,9 @@ LINE, GAP = 1.25 * SMALL / 72, 0.06  # inches: a line of a title, between pictur
 NAMES = 1.05  # inches: the names of rows
 
 
-def show(axis, pixels: np.ndarray, title: str = "", frame: str | None = None) -> None:
+def place(axis, pixels: np.ndarray, title: str = "", frame: str | None = None) -> None:
     """One picture [3, H, W] in [0, 1] with its title, framed in a colour if given."""
+    axis.set_axis_on()
     axis.imshow(np.clip(np.asarray(pixels, np.float32).transpose(1, 2, 0), 0, 1))
     axis.set(xticks=[], yticks=[])
     axis.set_title(title, fontsize=SMALL, pad=2.5, linespacing=1)
@@ -34,12 +35,6 @@ def frames(rows: int, columns: int, names: float, above: list[int], side: float)
         axes[r, c] = figure.add_axes((box[0] / width, box[1] / height, side / width, side / height))
         axes[r, c].set_axis_off()
     return figure, axes
-
-
-def place(axis, *picture) -> None:
-    """Show a picture where there was none."""
-    axis.set_axis_on()
-    show(axis, *picture)
 
 
 def name_row(axis, name: str) -> None:

@@ -91,14 +91,10 @@ def judged(grid: dict, known: dict) -> pd.DataFrame | None:
         return None
     sharpness = json.loads((results("tune") / "chosen.json").read_text())["abu"]["sharpness"]
     scored = lambda name: sharpen(scores_at(known[name]["rev"]), sharpness)[verdict.known]
-    ran = [row.name for row in rows(grid) if row.overrides and succeeded(known, row.name)]
+    succeeded = lambda name: known.get(name, {}).get("state") == "success"
+    ran = [row.name for row in rows(grid) if row.overrides and succeeded(row.name)]
     scores = {name: scored(name) for name in [STUDY, *ran]}
     return beside(scores, verdict.halves, verdict.differences, queries.kind[verdict.known])
-
-
-def succeeded(known: dict, name: str) -> bool:
-    """Whether an experiment ran to its end."""
-    return known.get(name, {}).get("state") == "success"
 
 
 def seconds_of() -> dict[str, float]:

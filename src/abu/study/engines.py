@@ -38,7 +38,6 @@ class Engine:
     cpus: int = 1
     gpus: float = 0.0
     device: str = "cpu"
-    retries: int = 3  # of a task whose worker dies
 
     def __post_init__(self):
         if self.name not in ENGINES:
@@ -128,7 +127,8 @@ def on_ray(function: Callable, shared, tasks: dict[str, Callable], engine: Engin
         torch.set_num_threads(engine.cpus)
         return timed(name, function, shared, arguments)
 
-    options = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_retries": engine.retries}
+    # a task whose worker dies is tried again
+    options = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_retries": 3}
     remote, sent = ray.remote(**options)(work), ray.put(shared)
     pending = {remote.remote(name, sent, arguments()): name for name, arguments in tasks.items()}
     try:

@@ -46,17 +46,13 @@ TASKS = ("cache", "unlearn", "tune", "localize", "influence", "compare")  # made
 RISE_TRIES = 12  # moves that are measured until one raises the loss as asked, about
 
 
-def recorded(source: str) -> bool:
-    """Whether a model is one that ``train`` once left, which knows its recipe."""
-    return Path(source, "train.json").is_file()
-
-
 def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int = 8):
     """A system's stages: name, units of work by kind (of ``Bench``), bytes left, bytes held."""
     study, what, cache = bench.study, bench.study["systems"][system], bench.cache
     train, prepare, c = (study[name] for name in ("train", "prepare", "customize"))
     prompts, tuned, steps = (bench.of("generate")[n] for n in ("prompts", "tuning", "steps"))
-    custom, here = what["kind"] == "customized", not train["source"] or recorded(train["source"])
+    custom = what["kind"] == "customized"
+    here = not train["source"] or Path(train["source"], "train.json").is_file()  # it is trained
     count = lambda prompts: sum(p if isinstance(p, int) else len(p) for p in prompts.values())
     tuning = 0 if custom else count(tuned)
     drawn = count(prompts) + tuning

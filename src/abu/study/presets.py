@@ -6,7 +6,6 @@ beside a value where the preset has its own. A parameter that does not exist is 
 nothing is written.
 """
 
-from difflib import get_close_matches
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -47,8 +46,7 @@ def apply(preset: Path, params: Path = ROOT / "params.yaml") -> None:
         changes |= {prefix + name: (several, name) for name in (value if star else [key])}
     for name in changes:
         if name not in (names := list(parameters(tree))):
-            near = get_close_matches(name, names, n=1, cutoff=0.0)[0]
-            raise KeyError(f"{preset.name}: no parameter {name!r}; the nearest is {near!r}")
+            raise KeyError(f"{preset.name}: no parameter {name!r}{nearest(name, names)}")
     for name, source in changes.items():
         *path, key = name.split(".")
         replace(reduce(getitem, path, tree), key, *source)

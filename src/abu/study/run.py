@@ -132,7 +132,7 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
         raise MemoryError(f"{executed(stage, system)}: {why}; {told}") from error
     nbformat.write(lightened(normalised(notebook)), target)
     took = {"seconds": time.perf_counter() - begin, "peak_bytes": watch.peak}
-    took["disk_bytes"] = bytes_under(out)
+    took["disk_bytes"] = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     record({(stage, system): took}, root / STAGES, STAGE, MEASURED)
 
 
@@ -147,11 +147,6 @@ def leave(folder: Path) -> None:
     """A folder that says that nothing is done."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(NOTHING)
-
-
-def bytes_under(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @contextmanager

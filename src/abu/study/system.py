@@ -75,7 +75,9 @@ def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
         missing = f"{folder / 'customized.json'} is missing"
         raise FileNotFoundError(f"no customized model {name!r}: {missing}")
     customized = check_manifest(folder / "customized.json", {"base": trained["model"]})
-    components = customize_as(folder, unet, components)
+    weights, vectors = load_customized(folder)
+    merge(unet, weights)
+    components = add_tokens(components, vectors)
     exemplars = Prepared(folder, components.states)
     if shared := set(exemplars.ids) & set(ids):
         raise ValueError(f"exemplars of {name!r} have ids of other images: {sorted(shared)[:5]}")
@@ -94,14 +96,6 @@ def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
     return System(
         name, components, unet, images, table, facts=facts, customized=customized, **given
     )
-
-
-def customize_as(folder: Path, unet, components: Components) -> Components:
-    """Put the customized weights of a folder into the U-Net; components that know its new
-    tokens."""
-    weights, vectors = load_customized(folder)
-    merge(unet, weights)
-    return add_tokens(components, vectors)
 
 
 def load_queries(
