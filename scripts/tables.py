@@ -98,9 +98,9 @@ def judged(metrics: dict, linear: pd.DataFrame, planned: int) -> str:
             perfect scores would reach about {max(r, 0) ** 0.5:.2f}."""
     return wrapped(
         f"""Over **{metrics["queries"]} queries and {metrics["pairs"]} pairs of halves** on which
-        nothing was chosen (of the {planned} that are planned so), {best} foretells most. {seeds}
-        Scores are sharpened as tuning queries chose ([why](bank.md#scoring-against-it)); *as it
-        is*: without."""
+        no option was chosen (of the {planned} that are planned so), {best} has the highest mean.
+        {seeds} Scores are sharpened as tuning queries chose
+        ([why](bank.md#scoring-against-it)); *as it is*: without."""
     )
 
 
@@ -149,12 +149,11 @@ def verdict(
         f"""**{"One leads" if open_ == "none" else "No one method leads."}** {score(OURS)} (ours;
         designed with {CHOSEN_ON} of these pairs in view) is ahead of {ahead}; not told apart from
         {open_}. {highest}Trained again without {harm.k} images that a method names,
-        {harm.queries} queries' loss rises most by {most}, {harm.times:.2f} times as far as by
-        D-TRAK (p = {harm.p_holm:.2g}).""",
+        {harm.queries} queries' loss rises furthest by {most}, {harm.times:.2f} times as far as by
+        D-TRAK (p = {harm.p_holm:.2g}; no others were compared).""",
         f"""**Of {asked} claims of the paper {paper["held"] or "none"} held here,
         {paper["not held"]} did not** ([the table](results/report.ipynb)). By
-        [ablations](results/ablations/table.md), run before a [fault](docs/changelog.md) was
-        mended: {said}.""",
+        [ablations](results/ablations/table.md): {said}.""",
         f"""**{easy}.** Latents by ridge ask no model: where a concept's pictures look alike,
         pictures say {"nearly all" if "ridge" in open_ else "less"}. Where they do not (preset
         `scenes`; {elsewhere["pairs"]} pairs tell few apart): {OURS} {there(OURS)},
@@ -325,7 +324,7 @@ def scenes(folder: Path, objects: pd.DataFrame, seen: pd.DataFrame) -> str:
         decoded, {hit("scenes", 2)} and {hit("scenes", 1)} are told right
         ([objects.csv](../benchmarks/objects.csv))."""
     judged = f"""Over **{metrics["queries"]} queries and {metrics["pairs"]} pairs of halves** {best}
-        foretells most, {over_all[best] / over_all[alike]:.1f} times as much as the best of what
+        has the highest mean, {over_all[best] / over_all[alike]:.1f} times that of the best of what
         asks no model ({alike}). Two seeds' differences of {pairs} pairs correlate at {r:.2f}:
         perfect scores would reach about {ceiling:.2f}."""
     names = localized.composite.str.split(" | ", regex=False).map(sorted).map(" | ".join)
@@ -363,6 +362,25 @@ def fast(table: pd.DataFrame) -> str:
     for what, (name, bar) in SHORTCUTS.items():
         rows.append([name, cell(what, "embedded"), cell(what, "paper"), bar])
     return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
+
+
+def floors(table: pd.DataFrame) -> str:
+    """What two of the shortcuts cost in plain forward passes, part by part, and the most that they
+    could save."""
+    by = table.set_index(["what", "part", "model"])
+    rows = [["in plain forward passes of the same rows", "embedded U-Net", "the paper's"]]
+    rows.append(["---"] * 3)
+    asked = {
+        "Fisher": ["forward, backward", "whole", "reference", "most"],
+        "100 queries": ["forward, backward of loss and cotangents", "whole", "most"],
+    }
+    for what, parts in asked.items():
+        for part in parts:
+            said = {"reference": "torch.func", "most": "the most that can be saved"}.get(part, part)
+            cells = [by.loc[what, part, model] for model in ("embedded", "paper")]
+            written = [f"{row.ratio:.1f} ({row.lowest:.1f} to {row.highest:.1f})" for row in cells]
+            rows.append([f"{what}: {said}", *(f"{one}{'x' * (part == 'most')}" for one in written)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def eight(table: pd.DataFrame) -> str:
@@ -413,6 +431,7 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             pd.read_csv(root / "benchmarks/parts.csv", index_col="there"),
         ),
         "fast": fast(pd.read_csv(root / "benchmarks/fast.csv").query("device == 'cpu'")),
+        "floors": floors(pd.read_csv(root / "benchmarks/floors.csv").query("device == 'cpu'")),
         "eight": eight(pd.read_csv(root / "results/eight/summary.csv")),
         "regressed": regressed(retrained, ceiling),
         "verdict": verdict(

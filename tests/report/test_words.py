@@ -35,7 +35,9 @@ def test_the_best_of_each_kind_is_named() -> None:
     linear = pd.DataFrame(rows, columns=["kind", "method", "lds"]).assign(low=0.1, high=0.9)
     judged = {"queries": 6, "pairs": 9}
     first, last = foretold(linear, judged).splitlines()
-    assert first == ("Over 6 queries and 9 pairs of halves: a 0.50 (0.10 to 0.90) foretells most.")
+    assert first == (
+        "Over 6 queries and 9 pairs of halves the highest mean is a 0.50 (0.10 to 0.90)."
+    )
     assert last == "By kind: style: b 0.20 (0.10 to 0.90)."
     assert "the ceiling is 0.80." in foretold(linear, judged | {"seed_correlation": 0.64})
 

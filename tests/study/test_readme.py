@@ -84,8 +84,10 @@ def test_own_pictures_are_found_as_the_executed_notebook_says() -> None:
         for part in [output.get("data", {}).get("text/plain", output.get("text", ""))]
     )
     found = re.search(
-        r"own pictures, (\d+)% stand in the top \(own \+ 1\); chance: ([\d.]+)%", said
+        r"own pictures, (\d+)% stand among as many first images and one more; "
+        r"chance: ([\d.]+)%",
+        said,
     )
     assert found, said[-600:]
     text = " ".join(README.split())
-    assert f"**{found[1]} %** stand in its top" in text and f"puts {found[2]} %" in text
+    assert f"**{found[1]} %** stand among as many" in text and f"by chance {found[2]} %" in text

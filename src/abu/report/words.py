@@ -19,7 +19,7 @@ def scored(row) -> str:
 
 
 def foretold(linear: pd.DataFrame, judged: dict) -> str:
-    """Which method foretells most what becomes of queries, over all and by kind: ``linear`` has
+    """Which method's mean is the highest, over all queries and by kind: ``linear`` has
     kind, method, lds, low, high; ``judged`` the numbers of queries and pairs, and the correlation
     of two seeds where it is known."""
     best = {kind: part.loc[part.lds.idxmax()] for kind, part in linear.groupby("kind", sort=False)}
@@ -28,7 +28,7 @@ def foretold(linear: pd.DataFrame, judged: dict) -> str:
     r = judged.get("seed_correlation")
     ceiling = "" if r is None else f"; the ceiling is {max(r, 0) ** 0.5:.2f}"
     kinds = "; ".join(f"{kind}: {said}" for kind, said in says.items() if kind != "all")
-    return f"{over}: {says['all']} foretells most{ceiling}.\nBy kind: {kinds}."
+    return f"{over} the highest mean is {says['all']}{ceiling}.\nBy kind: {kinds}."
 
 
 def differs(row) -> str:
