@@ -47,10 +47,7 @@ def test_a_bank_goes_on_where_it_stopped_and_says_on_what(asked, folder, tmp_pat
     assert record(folder, asked, parts, Engine()) == 0
     gone.unlink()
     assert record(folder, asked, parts, Engine(), hours=0) == 0, "its task was finished before"
-    (folder / "models/seed-1-pair-000a.npz").unlink()
-    as_float = asked.facts | {"sampler": {**asked.facts["sampler"], "guidance": 2.0}, "of": "x"}
-    assert record(folder, replace(asked, facts=as_float), parts, Engine()) == 0
-    after = read_bank(folder)  # every model is of the bank's one name
+    after = read_bank(folder)
     assert {path: path.stat().st_mtime_ns for path in others} == others
     assert np.allclose(after.losses, before.losses, atol=1e-4)
     assert set(after.models.name) == {model.name for model in asked.plan}
@@ -59,6 +56,10 @@ def test_a_bank_goes_on_where_it_stopped_and_says_on_what(asked, folder, tmp_pat
     assert len(after.queries) == 5 and len(after.facts["asked"]) == 5 + 2 + 2
     small = after.drawn_by(1, 0)[0]
     assert small.shape == (5, 3, 32, 32) and small.dtype == np.uint8
+    gone.unlink()
+    otherwise = replace(asked, facts=asked.facts | {"of": "2.0 in place of 2"})
+    assert record(folder, otherwise, parts, Engine()) == 0
+    assert gone.stem in read_bank(folder).models.name.tolist(), "it is of the bank's one name"
 
 
 def test_recorded_halves_are_trained_again(asked, folder, monkeypatch, tmp_path) -> None:
