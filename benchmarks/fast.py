@@ -275,6 +275,18 @@ def store_sides(device: str, draws: int = 10, share: float = 0.2, count: int = 5
     return rows + [{"what": what, **last}]
 
 
+def renew(path: Path, rows: list[dict], name: str, device: str) -> None:
+    """Put a model's rows on a device, with what ran where, in place of those that a table had."""
+    commit = ["git", "rev-parse", "--short", "HEAD"]
+    code = subprocess.run(commit, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    where = {"model": name, "device": device, "processor": processor(), "code": code}
+    table = pd.DataFrame(rows).assign(**where)
+    if path.exists():
+        old = pd.read_csv(path)
+        table = pd.concat([old[(old.model != name) | (old.device != device)], table])
+    table.round(3).to_csv(path, index=False)
+
+
 def main(name: str, device: str = "cpu") -> None:
     os.chdir(ROOT)
     device = str(use_device(device))
@@ -311,14 +323,7 @@ def main(name: str, device: str = "cpu") -> None:
     what = "100 queries: linear + Gauss-Newton"
     rows.append(ratio(what, seconds["finite"], seconds["gn"], QUERIES))
     rows += store_sides(device) if name == "embedded" else []
-    commit = ["git", "rev-parse", "--short", "HEAD"]
-    code = subprocess.run(commit, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    where = {"model": name, "device": device, "processor": processor(), "code": code}
-    table, path = pd.DataFrame(rows).assign(**where), Path("benchmarks/fast.csv")
-    if path.exists():
-        old = pd.read_csv(path)
-        table = pd.concat([old[(old.model != name) | (old.device != device)], table])
-    table.round(3).to_csv(path, index=False)
+    renew(Path("benchmarks/fast.csv"), rows, name, device)
 
 
 if __name__ == "__main__":

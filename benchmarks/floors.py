@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from fast import COTANGENTS, FISHER, QUERIES, fisher_sides, rounds, setting
+from fast import COTANGENTS, FISHER, QUERIES, fisher_sides, renew, rounds, setting
 
 from abu import ROOT
 from abu.core.fisher import draw_batch, per_example
@@ -94,14 +93,7 @@ def main(name: str, device: str = "cpu") -> None:
     rows = told("Fisher", fisher_parts(name, device), count, most)
     most = lambda s: QUERIES * s["forward"] / s[f"{needs} of loss and cotangents"]
     rows += told("100 queries", influence_parts(name, device), count, most)
-    table, path = (
-        pd.DataFrame(rows).assign(model=name, device=device),
-        Path("benchmarks/floors.csv"),
-    )
-    if path.exists():
-        old = pd.read_csv(path)
-        table = pd.concat([old[(old.model != name) | (old.device != device)], table])
-    table.round(3).to_csv(path, index=False)
+    renew(Path("benchmarks/floors.csv"), rows, name, device)
 
 
 if __name__ == "__main__":
