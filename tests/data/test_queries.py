@@ -37,6 +37,8 @@ def test_a_number_stands_for_captions_of_the_data() -> None:
     asked = {"plain": 2, "style": ["x"], "uncaptioned": [""]}, {"plain": 1, "uncaptioned": [""]}
     found = {"plain": ["a", "c"], "style": ["x"], "uncaptioned": [""]}
     assert with_captions(asked, captions) == [found, {"plain": ["e"], "uncaptioned": [""]}]
+    listed = {"plain": 2, "style": {"a": {}}}, {"uncaptioned": ["c"]}
+    assert with_captions(listed, captions)[0]["plain"] == ["b", "e"]
     assert with_captions([{"plain": ["skull"]}], []) == [{"plain": ["skull"]}]
     assert with_captions([{"plain": 6}], captions)[0]["plain"] == list("abcdef")
     expected = r"prompts ask for {'plain': 7} captions; the images have 6 different ones"

@@ -81,15 +81,17 @@ def check_prompts(prompts) -> None:
 
 def with_captions(asked: Sequence[dict], captions: Sequence[str]) -> list[dict]:
     """Prompts by kind, several such, in which a number stands for so many captions of the data,
-    spread over its different ones; none is asked twice. Raises ValueError for more than there
+    spread over its different ones that no list asks for. Raises ValueError for more than there
     are."""
+    lists = [e for prompts in asked for e in prompts.values() if isinstance(e, list | dict)]
+    listed = {prompt for entries in lists for prompt in entries}
     counts = [{kind: n for kind, n in prompts.items() if type(n) is int} for prompts in asked]
     total = sum(sum(each.values()) for each in counts)
-    different = list(dict.fromkeys(filter(None, captions)))
+    different = [text for text in dict.fromkeys(captions) if text and text not in listed]
     if total > len(different):
-        found = f"prompts ask for {' and '.join(map(str, filter(None, counts)))} captions"
         raise ValueError(
-            f"{found}; the images have {len(different)} different ones (the first of each)"
+            f"prompts ask for {' and '.join(map(str, filter(None, counts)))} captions; the images "
+            f"have {len(different)} different ones that are not listed (the first of each)"
         )
     spread = iter([different[i * len(different) // total] for i in range(total)])
     drawn = [{kind: [next(spread) for _ in range(n)] for kind, n in c.items()} for c in counts]
