@@ -23,7 +23,7 @@ from abu.judge.sharpen import sharpen
 from abu.judge.verdict import seeds_agree, verdict_of
 
 RESULTS = ROOT / "results"
-OURS, JUDGED_BY = RESULTS / "evaluate/lds.csv", RESULTS / "retrain/bank.json"
+OURS, JUDGED_BY = RESULTS / "evaluate/lds.csv", RESULTS / "evaluate/metrics.json"
 TEXT = {"na_values": {"score": ["", "NA", "nan"]}, "keep_default_na": False}  # a name may be "NA"
 
 
@@ -82,7 +82,7 @@ def ranked(bank: Path) -> bool:
     """Whether this study's methods were judged by the same bank."""
     if not (OURS.is_file() and JUDGED_BY.is_file()):
         return False
-    by = json.loads(JUDGED_BY.read_text())["bank"]
+    by = json.loads(JUDGED_BY.read_text()).get("bank")
     return by is not None and (ROOT / by).resolve() == bank.resolve()
 
 
