@@ -15,8 +15,9 @@ from ruamel.yaml import YAML
 from abu import ROOT
 from abu.judge.bank import TUNING
 from abu.judge.intervals import paired
-from abu.report.claims import OURS
+from abu.report.claims import FORGOTTEN, OURS
 from abu.report.words import scored, told
+from abu.study.latin import read_plan
 
 PAGES = ("README.md", "docs/results.md", "docs/bank.md")
 NAMES = {  # how README calls methods
@@ -63,18 +64,23 @@ def wrapped(text: str, **options) -> str:
     return textwrap.fill(" ".join(text.split()), **given | options)
 
 
-def table(linear: pd.DataFrame, ceiling: float | None) -> str:
-    """Every method, the best first, over all queries and by kind."""
+def table(linear: pd.DataFrame, ceiling: dict[str, float] | None) -> str:
+    """Every method, the best first, over all queries and by kind, below what perfect scores would
+    about reach."""
     over_all = linear[linear.kind == "all"].sort_values("lds", ascending=False)
     asked = linear[linear.kind != "all"].drop_duplicates("kind").set_index("kind").queries
     by_kind = linear.pivot(index="method", columns="kind", values="lds")[list(asked.index)]
-    share = lambda row: f"{row.lds / ceiling:.0%}".replace("%", " %") if ceiling else ""
+    share = lambda row: [f"{row.lds / ceiling['all']:.0%}".replace("%", " %")] if ceiling else []
     kinds = [f"{kind} ({count})" for kind, count in asked.items()]
-    rows = [["method", "all (95 %)", "share of the ceiling", "as it is", *kinds]]
+    of_ceiling = ["share of the ceiling"] if ceiling else []
+    rows = [["method", "all (95 %)", *of_ceiling, "as it is", *kinds]]
     rows.append(["---"] * len(rows[0]))
+    if ceiling:
+        most = [f"{ceiling[kind]:.2f}" for kind in asked.index]
+        rows.append(["*ceiling, about*", f"{ceiling['all']:.2f}", "", "", *most])
     for row in over_all.itertuples():
         each = [f"{value:.2f}" for value in by_kind.loc[row.method]]
-        rows.append([row.method, scored(row), share(row), f"{row.raw:.2f}", *each])
+        rows.append([row.method, scored(row), *share(row), f"{row.raw:.2f}", *each])
     return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
 
 
@@ -89,13 +95,24 @@ def comparisons(compared: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def named(compared: pd.DataFrame, metrics: dict) -> str:
+    """What was compared, and by which pairs."""
+    by = f"""Comparisons (`evaluate.comparisons`) are by {metrics["pairs_compared"]} pairs alone
+        (`evaluate.unseen_from`): their list was settled with {CHOSEN_ON} others in view, some of it
+        after their scores had been seen. p values are of draws of pairs and queries, corrected for
+        {len(compared)} comparisons (Holm); in brackets the difference of the other to the
+        method."""
+    return f"{wrapped(by)}\n\n{comparisons(compared)}"
+
+
 def judged(metrics: dict, linear: pd.DataFrame, planned: int) -> str:
     best = linear[linear.kind == "all"].sort_values("lds").method.iloc[-1]
     seeds = ""
     if "seed_correlation" in metrics:
         r, pairs = metrics["seed_correlation"], metrics["seed_pairs"]
+        ends = f"({metrics['ceiling_low']:.2f} to {metrics['ceiling_high']:.2f})"
         seeds = f"""Two seeds' differences of the same {pairs} pairs correlate at {r:.2f}, so that
-            perfect scores would reach about {max(r, 0) ** 0.5:.2f}."""
+            perfect scores would reach about {max(r, 0) ** 0.5:.2f} {ends}: the *ceiling*."""
     return wrapped(
         f"""Over **{metrics["queries"]} queries and {metrics["pairs"]} pairs of halves** on which
         no option was chosen (of the {planned} that are planned so), {best} has the highest mean.
@@ -111,21 +128,25 @@ def verdict(
     ablated: pd.DataFrame,
     elsewhere: dict,
     removed: pd.DataFrame,
+    without: pd.Series,
 ) -> str:
     """README's: how AbU does, who is ahead, what did not hold; ``elsewhere`` are metrics of the
-    scenes, ``removed`` says what images without which models were trained did (``latin``)."""
+    scenes, ``removed`` says what images without which models were trained did (``latin``),
+    ``without`` how many each went without."""
     lds = pd.DataFrame(metrics["lds"]).T.rename(columns={"mean": "lds"})
     score = lambda method: f"{NAMES[method]} {scored(lds.loc[method])}"
     named = lambda row: score(row.other) if row.other in TOLD else NAMES.get(row.other, row.other)
     short = lambda row: NAMES.get(row.other, row.other)
     of = lambda method: compared[(compared.kind == "all") & (compared.method == method)]
-    before, behind, _ = told(of("abu"), named)
+    before, behind, beside = told(of("abu"), named)
     ahead, _, open_ = told(of(OURS), short)
     is_paper = ~claims.claim.str.startswith("ours")
-    paper = Counter(claims[is_paper].verdict)
-    asked = sum(paper.values()) - paper["not asked"]
-    told_by = ablated[(ablated.verdict != "not asked") & ~ablated.claim.str.contains("EK-FAC")]
-    said = "; ".join(f"{row.claim}: {row.verdict}" for row in told_by.itertuples())
+    told_by = ablated[~ablated.claim.str.contains("EK-FAC")]
+    paper = pd.concat([claims[is_paper], told_by]).query("verdict != 'not asked'")
+    bar, ours = "leaves others alone", f" (our bar: {FORGOTTEN:.0%} of its own rise)"
+    said = paper.claim.str.replace(bar, bar + ours.replace("%", " %"))
+    which = lambda verdict: "; ".join(said[paper.verdict == verdict]) or "none"
+    count = Counter(paper.verdict)
     alike = max(ALIKE, key=lambda method: elsewhere["lds"][method]["mean"])
     there = lambda method: scored(pd.Series(elsewhere["lds"][method]).rename({"mean": "lds"}))
     ceiling = share = ""
@@ -135,8 +156,8 @@ def verdict(
         share = f", {lds.lds['abu'] / best:.0%} of what can be reached".replace("%", " %")
     top, highest = lds.lds.idxmax(), ""
     if top not in compared.method.to_numpy():
-        highest = f"""{NAMES[top]} has the highest mean, {scored(lds.loc[top])}, in no comparison
-        named beforehand. """
+        highest = f"""{NAMES[top]} has the highest mean, {scored(lds.loc[top])}, not
+        compared.  """
         highest = highest[0].upper() + highest[1:]
     harm = removed[(removed.measure == "loss") & (removed.kind == "all")].iloc[0]
     most = "it" if highest and harm.method == top else NAMES[harm.method]
@@ -144,23 +165,26 @@ def verdict(
     better = "" if behind == "none" else ", and others work better"
     easy = "The data is easy" if "ridge" in open_ else "The data is not easy"
     parts = [
-        f"""**AbU as published {works}{better}.** {score("abu")}{share}: ahead of {before}; behind
-        {behind}.""",
-        f"""**{"One leads" if open_ == "none" else "No one method leads."}** {score(OURS)} (ours;
-        designed with {CHOSEN_ON} of these pairs in view) is ahead of {ahead}; not told apart from
-        {open_}. {highest}Trained again without {harm.k} images that a method names,
-        {harm.queries} queries' loss rises furthest by {most}, {harm.times:.2f} times as far as by
-        D-TRAK (p = {harm.p_holm:.2g}; no others were compared).""",
-        f"""**Of {asked} claims of the paper {paper["held"] or "none"} held here,
-        {paper["not held"]} did not** ([the table](results/report.ipynb)). By
-        [ablations](results/ablations/table.md): {said}.""",
+        f"""**AbU {works}{better}.** The paper's step, its length, damping and passes set here:
+        {score("abu")}{share}: ahead of {before}; behind {behind}; not told apart from
+        {beside}.""",
+        f"""**{"One leads" if open_ == "none" else "No one method leads."}** {score(OURS)} (ours) is
+        ahead of {ahead}; not told apart from {open_}. {highest}A query's loss rises
+        {harm.times:.2f} times as far in models without the {harm.k} images that {most} names for
+        each of several queries ({without.min()} to {without.max()} in all) as without D-TRAK's
+        (p = {harm.p_holm:.2g}, {harm.queries} queries).""",
+        f"""**Of {len(paper)} claims of the paper {count["held"] or "none"} held,
+        {count["not held"]} did not, {count["not told apart"]} are not told apart**
+        ([report](results/report.ipynb), [ablations](results/ablations/table.md)). Held:
+        {which("held")}. Not: {which("not held")}.""",
         f"""**{easy}.** Latents by ridge ask no model: where a concept's pictures look alike,
         pictures say {"nearly all" if "ridge" in open_ else "less"}. Where they do not (preset
         `scenes`; {elsewhere["pairs"]} pairs tell few apart): {OURS} {there(OURS)},
         {NAMES[alike]} {there(alike)}, AbU {there("abu")}.""",
     ]
     over = f"""Over {metrics["queries"]} queries and {metrics["pairs"]} pairs of halves on which
-        no option was chosen (Holm over {len(compared)} comparisons{ceiling}):"""
+        no option was chosen{ceiling}; {len(compared)} comparisons (Holm) by the
+        {metrics["pairs_compared"]} unseen when they were named:"""
     lines = (wrapped(f"- {part}", width=120, subsequent_indent="  ") for part in parts)
     return "\n".join([wrapped(over, width=120), "", *lines])
 
@@ -326,7 +350,7 @@ def scenes(folder: Path, objects: pd.DataFrame, seen: pd.DataFrame) -> str:
     judged = f"""Over **{metrics["queries"]} queries and {metrics["pairs"]} pairs of halves** {best}
         has the highest mean, {over_all[best] / over_all[alike]:.1f} times that of the best of what
         asks no model ({alike}). Two seeds' differences of {pairs} pairs correlate at {r:.2f}:
-        perfect scores would reach about {ceiling:.2f}."""
+        perfect scores would reach about {ceiling:.2f}, which three pairs hardly bound."""
     names = localized.composite.str.split(" | ", regex=False).map(sorted).map(" | ".join)
     each = localized.groupby(names)[
         ["choice", "average precision", "average precision, whole"]
@@ -341,7 +365,7 @@ def scenes(folder: Path, objects: pd.DataFrame, seen: pd.DataFrame) -> str:
         {seen.parts[False]} that do not {share(seen.choice[False])} (standard errors over parts
         {share(seen.se[True])} and {share(seen.se[False])};
         [parts.csv](../benchmarks/parts.csv))."""
-    cells = [table(linear, ceiling), comparisons(compared)]
+    cells = [table(linear, None), comparisons(compared)]
     return "\n\n".join([wrapped(drawn), wrapped(judged), *cells, wrapped(choice)])
 
 
@@ -406,6 +430,8 @@ def parts(root: Path = ROOT) -> dict[str, str]:
     removed = pd.read_csv(folder / "latin.csv")
     claims = pd.read_csv(root / "results/report/claims.csv")
     ablated = pd.read_csv(root / "results/ablations/claims.csv")
+    squares = read_plan(root / plan["latin"]["folder"]).query("k == 8 and not besides")
+    without = squares.groupby("model").images.agg(lambda lists: len(set().union(*lists)))
     retrained = pd.read_csv(root / "benchmarks/regressed.csv")
     later = root / "benchmarks/confirmed.csv"
     r = metrics.get("seed_correlation")
@@ -413,8 +439,8 @@ def parts(root: Path = ROOT) -> dict[str, str]:
     planned = plan["pairs"][0] - plan["pairs"][0] // TUNING  # the others are for tuning
     return {
         "judged": judged(metrics, linear, planned),
-        "lds": table(linear, ceiling),
-        "comparisons": comparisons(compared),
+        "lds": table(linear, metrics.get("ceiling")),
+        "comparisons": named(compared, metrics),
         "ideas": ideas(
             pd.read_csv(root / "benchmarks/ideas.csv"),
             pd.read_csv(later) if later.is_file() else None,
@@ -443,6 +469,7 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             ablated,
             json.loads((root / "results/scenes/metrics.json").read_text()),
             removed,
+            without,
         ),
         "bank": bank(root / plan["bank"], 2 * sum(plan["pairs"]) + len(plan["full_seeds"])),
     }

@@ -9,7 +9,7 @@ from small_bank import DIFFERENCES, HALVES, LATENTS, NAMES, Recorded
 
 from abu.diffusion.noise import stream
 from abu.judge.lds import compare, lds
-from abu.judge.leaderboard import files_of, leaderboard_of
+from abu.judge.leaderboard import Named, files_of, leaderboard_of
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import seeds_agree
 
@@ -20,8 +20,9 @@ PAIRS = [0, 1, 3, 4, 6, 7]  # that report
 GIVEN = HALVES[PAIRS], DIFFERENCES[1][PAIRS][:, [5, 0]]
 
 
-def board(bank: Recorded, queries: pd.DataFrame = QUERIES):
-    return leaderboard_of(bank, queries, LATENTS, SCORES, {"ours": 0.5}, NAMED)
+def board(bank: Recorded, queries: pd.DataFrame = QUERIES, unseen_from: int = 0):
+    named = Named(NAMED, unseen_from)
+    return leaderboard_of(bank, queries, LATENTS, SCORES, {"ours": 0.5}, named)
 
 
 def test_it_judges_known_queries_by_pairs_that_report_sharpened_and_as_they_are() -> None:
@@ -39,6 +40,23 @@ def test_it_judges_known_queries_by_pairs_that_report_sharpened_and_as_they_are(
     shown = found.shown()
     assert shown["all"].is_monotonic_decreasing and set(shown.index) == set(SCORES)
     assert np.allclose(shown["share of ceiling"] * found.ceiling["all"], shown["all"])
+
+
+def test_comparisons_are_by_pairs_that_nobody_had_looked_at() -> None:
+    every, later, none = (board(Recorded(), unseen_from=first) for first in (0, 3, 5))
+    assert later.table.equals(every.table) and later.unseen.pairs == [3, 4, 6, 7]
+    given = HALVES[later.unseen.pairs], DIFFERENCES[1][later.unseen.pairs][:, [5, 0]]
+    known = {name: values[[0, 2]] for name, values in SCORES.items()}
+    sharp = known | {"ours": sharpen(known["ours"], 0.5)}
+    assert later.compared.equals(compare(sharp, *given, ["style", "plain"], NAMED))
+    assert [b.metrics["pairs_compared"] for b in (every, later, none)] == [6, 4, 2]
+    assert not len(none.compared)
+
+
+def test_the_ceiling_has_an_interval_over_pairs_and_queries() -> None:
+    metrics = board(Recorded()).metrics
+    assert metrics["ceiling_low"] <= metrics["ceiling"]["all"] <= metrics["ceiling_high"] <= 1
+    assert metrics["ceiling_low"] < metrics["ceiling_high"]
 
 
 def test_too_few_pairs_have_no_ceiling_and_no_known_query_no_leaderboard() -> None:

@@ -5,7 +5,7 @@ import pytest
 from small_bank import DIFFERENCES, HALVES, LATENTS, NAMES, Recorded
 
 from abu.diffusion.noise import stream
-from abu.judge.lds import lds, seed_correlation
+from abu.judge.lds import correlations, lds
 from abu.judge.verdict import seeds_agree, verdict_of
 
 
@@ -30,5 +30,5 @@ def test_too_little_says_nothing() -> None:
 def test_seeds_agree_over_the_pairs_that_both_have() -> None:
     r, pairs = seeds_agree(Recorded(), NAMES, LATENTS)
     first, second = (DIFFERENCES[seed][:4][:, [5, 0]] for seed in (1, 2))
-    assert pairs == 4 and np.array_equal(r, seed_correlation(first, second))
+    assert pairs == 4 and np.array_equal(r, correlations(first.T, second.T))
     assert len(seeds_agree(Recorded(both=2), NAMES, LATENTS)[0]) == 0

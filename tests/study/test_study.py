@@ -48,7 +48,8 @@ def test_scores_carry_ids_and_every_method_is_judged(tiny: Path) -> None:
     assert models.ran.all()
     assert len(list((results / "retrain/bank/models").iterdir())) == 2 * (4 + 3) + 1
     judged = load("evaluate/metrics.json")
-    own = {"queries", "pairs", "seed_correlation", "seed_pairs", "ceiling", "lds"}
+    own = {"bank", "queries", "pairs", "pairs_compared", "lds", "ceiling", "ceiling_low"}
+    own |= {"ceiling_high", "seed_correlation", "seed_pairs"}
     assert set(judged) == {"floor", "k=1", "k=2"} | own
     assert judged["queries"] == 4 and judged["pairs"] == judged["seed_pairs"] == 3
     assert set(judged["lds"]) == set(every.method)

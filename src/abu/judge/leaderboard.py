@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from abu.judge.bank import Bank
-from abu.judge.lds import ALL, compare, means_by_kind, table_of
+from abu.judge.lds import ALL, compare, means_by_kind, resampled, table_of
 from abu.judge.sharpen import sharpen
-from abu.judge.verdict import Verdict, seeds_agree, verdict_of
+from abu.judge.verdict import Verdict, seeds_agree, two_seeds, verdict_of
 
 COLUMNS = {  # of the tables of a leaderboard, by the name of the file that keeps each
     "lds": ["method", "kind", "queries", "lds", "low", "high", "raw"],
@@ -19,13 +19,23 @@ COLUMNS = {  # of the tables of a leaderboard, by the name of the file that keep
 
 
 @dataclass(frozen=True)
+class Named:
+    """Comparisons, by kind of query or of all, of a method with others; and the number of the first
+    pair that nobody had looked at when they were settled: they are made by those from it on."""
+
+    comparisons: Mapping[str, Mapping[str, Sequence[str]]]
+    unseen_from: int = 0
+
+
+@dataclass(frozen=True)
 class Leaderboard:
     """``table``: that of ``abu.judge.lds.table_of`` and ``raw``, of the scores as they are;
-    ``compared``: that of ``abu.judge.lds.compare``; ``ceiling``: by kind, about what perfect scores
-    would reach, empty where the bank has too few pairs of a second seed; ``metrics``: the numbers
-    of queries, pairs and methods that the study records."""
+    ``compared``: that of ``abu.judge.lds.compare``, by the pairs of ``unseen``; ``ceiling``: by
+    kind, about what perfect scores would reach, empty where the bank has too few pairs of a second
+    seed; ``metrics``: the numbers of queries, pairs and methods that the study records."""
 
     verdict: Verdict
+    unseen: Verdict
     judged: pd.DataFrame  # the queries that the bank was asked about
     table: pd.DataFrame
     compared: pd.DataFrame
@@ -49,9 +59,8 @@ class Leaderboard:
     def shown(self) -> pd.DataFrame:
         """Methods, best first, by kind; ``raw``, and the share of the ceiling where it is
         known."""
-        kinds, over_all = self.table.kind.unique(), self.table[self.table.kind == ALL]
-        wide = self.table.pivot(index="method", columns="kind", values="lds")[kinds]
-        wide = wide.assign(raw=over_all.set_index("method").raw)
+        wide = self.table.pivot(index="method", columns="kind", values="lds")
+        wide = wide[self.table.kind.unique()].assign(raw=self.over_all().raw)
         if self.ceiling.get(ALL):
             wide["share of ceiling"] = wide[ALL] / self.ceiling[ALL]
         return wide.sort_values(ALL, ascending=False)
@@ -63,14 +72,14 @@ def leaderboard_of(
     latents: np.ndarray,
     scores: Mapping[str, np.ndarray],
     sharpness: Mapping[str, float | None],
-    comparisons: Mapping[str, Mapping[str, Sequence[str]]],
+    named: Named,
     seed: int = 0,
 ) -> Leaderboard | None:
     """Judge scores [Q, N] of methods by the pairs that report; None where the bank does not know
     enough of the queries.
 
     ``queries``: name and kind of each; ``latents``: their pictures' [Q, c, h, w]; ``sharpness``: of
-    each method that has one; ``comparisons``: by kind, of a method with others.
+    each method that has one. Nothing is compared where fewer than three pairs are unseen.
     """
     verdict = verdict_of(bank, queries.name, latents, tuning=False)
     if not verdict:
@@ -84,15 +93,22 @@ def leaderboard_of(
     table["raw"] = [mean for means in by_kind for mean in means.values()]
     r, both = seeds_agree(bank, queries.name, latents)
     means = means_by_kind(r, judged.kind) if len(r) else {}
+    root = lambda r: float(max(r, 0) ** 0.5)
     over_all = table[table.kind == ALL].set_index("method").rename(columns={"lds": "mean"})
     lds = over_all[["mean", "low", "high", "raw"]].to_dict("index")
     metrics = {"queries": len(judged), "pairs": len(verdict.pairs), "lds": lds}
-    ceiling = {kind: float(max(mean, 0) ** 0.5) for kind, mean in means.items()}
+    ceiling = {kind: root(mean) for kind, mean in means.items()}
     if means:
-        agree = {"seed_correlation": float(r.mean()), "seed_pairs": both}
-        metrics |= agree | {"ceiling": ceiling}
-    compared = compare(values, *given, comparisons, seed)
-    return Leaderboard(verdict, judged, table, compared, ceiling, metrics)
+        first, second = two_seeds(bank, queries.name, latents)
+        drawn = resampled([first.T], second.T, [np.arange(len(judged))], seed)
+        ends = dict(zip(("ceiling_low", "ceiling_high"), np.percentile(drawn, [2.5, 97.5])))
+        agree = {"seed_correlation": float(r.mean()), "seed_pairs": both, "ceiling": ceiling}
+        metrics |= agree | {name: root(end) for name, end in ends.items()}
+    unseen = verdict.since(named.unseen_from)
+    metrics["pairs_compared"] = len(unseen.pairs)
+    given = unseen.halves, unseen.differences, judged.kind
+    compared = compare(values, *given, named.comparisons if unseen else {}, seed)
+    return Leaderboard(verdict, unseen, judged, table, compared, ceiling, metrics)
 
 
 def files_of(board: Leaderboard | None) -> dict[str, pd.DataFrame]:

@@ -2,12 +2,12 @@
 pairs that report, and the ceiling."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from abu.judge.bank import Bank
-from abu.judge.lds import lds, seed_correlation
+from abu.judge.lds import correlations, lds
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Verdict:
         """Linear datamodelling scores [K] of scores [Q, N]."""
         return lds(scores[self.known], self.halves, self.differences)
 
+    def since(self, pair: int) -> "Verdict":
+        """By its pairs from a number on alone."""
+        later = np.array(self.pairs, int) >= pair
+        kept = {"halves": self.halves[later], "differences": self.differences[later]}
+        return replace(self, **kept, pairs=[number for number in self.pairs if number >= pair])
+
 
 def verdict_of(
     bank: Bank, names: Sequence[str], latents: np.ndarray, tuning: bool | None, nth: int = 0
@@ -49,13 +55,18 @@ def verdict_of(
     return Verdict(known, asked, halves, differences[:, asked], pairs, seed)
 
 
+def two_seeds(bank: Bank, names: Sequence[str], latents: np.ndarray) -> list[np.ndarray]:
+    """Differences [P, K] of two seeds of the bank over the pairs that both have, of the queries
+    that it was asked about."""
+    verdicts = [verdict_of(bank, names, latents, None, nth) for nth in (0, 1)]
+    both = [pair for pair in verdicts[1].pairs if pair in verdicts[0].pairs]
+    return [v.differences[[v.pairs.index(pair) for pair in both]] for v in verdicts]
+
+
 def seeds_agree(bank: Bank, names: Sequence[str], latents: np.ndarray) -> tuple[np.ndarray, int]:
-    """Correlation [K] of the differences of two seeds of the bank over the pairs that both have
-    (``abu.judge.lds.seed_correlation``), of each query that it was asked about, and the number of
-    those pairs; none where they are fewer than three."""
-    first, second = (verdict_of(bank, names, latents, None, nth) for nth in (0, 1))
-    both = [pair for pair in second.pairs if pair in first.pairs]
-    if len(both) < 3:
-        return np.empty(0), len(both)
-    of = lambda verdict: verdict.differences[[verdict.pairs.index(pair) for pair in both]]
-    return seed_correlation(of(first), of(second)), len(both)
+    """Spearman correlation [K] of the differences of ``two_seeds``, and the number of their pairs;
+    none where they are fewer than three. Its mean's square root is about what perfect scores would
+    reach."""
+    first, second = two_seeds(bank, names, latents)
+    r = correlations(first.T, second.T) if len(first) > 2 else np.empty(0)
+    return r, len(first)
