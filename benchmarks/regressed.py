@@ -1,6 +1,6 @@
 """How many retrained models is a method worth? ``python benchmarks/regressed.py``, after the study.
 
-Scores by regression on the bank itself (``abu.judge.regressed``), from more and more pairs of
+Scores by regression on the bank itself (datamodels, arXiv 2202.00622), from more and more pairs of
 halves, alone and beside methods' scores, judged by the pairs that were left out; medians and 95 %
 ranges over splits, which share pairs: a range says how much the choice of pairs matters, no more.
 Writes ``benchmarks/regressed.csv`` and ``docs/regressed.png``.
@@ -19,7 +19,6 @@ from abu.data.scores import read_scores
 from abu.diffusion.noise import permutation
 from abu.judge.bank import Bank, read_bank
 from abu.judge.lds import lds
-from abu.judge.regressed import regressed
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import seeds_agree, verdict_of
 from abu.report.lines import curves
@@ -29,6 +28,29 @@ from abu.study.folders import results
 METHODS = ("coupling", "abu", "latent", "clip-text")
 LEFT = 8  # pairs that judge, at the least
 SPLITS = 50
+
+
+def regressed(
+    halves: np.ndarray, differences: np.ndarray, prior: np.ndarray | None = None, ridge: float = 1.0
+) -> np.ndarray:
+    """Scores float64 [Q, N] by ridge regression of the pairs' ``differences`` [P, Q] on which
+    images were in, ``halves`` bool [P, N]; larger: more responsible.
+
+    With d a query's differences and X = +1 or -1 where an image was in the half or in its
+    complement, the scores tau minimise ``|d + X tau|^2 + ridge * N |tau - b prior|^2``, so that
+    ``ridge`` is relative to a pair's share in the kernel; b, at least 0, is what fits ``prior``
+    [Q, N], another method's scores, to d by itself.
+    """
+    x = 2.0 * halves - 1
+    start = np.zeros((differences.shape[1], x.shape[1]))
+    if prior is not None:
+        told = -x @ prior.T
+        size = (told**2).sum(0)
+        b = np.divide((told * differences).sum(0), size, out=np.zeros_like(size), where=size > 0)
+        start = np.maximum(b, 0)[:, None] * prior
+    rest = differences + x @ start.T
+    kernel = x @ x.T + ridge * x.shape[1] * np.eye(len(x))
+    return start - (x.T @ np.linalg.solve(kernel, rest)).T
 
 
 def reported() -> tuple[pd.DataFrame, np.ndarray, Bank, dict]:

@@ -8,9 +8,7 @@ from helpers import picture
 from abu import ROOT
 from abu.ask.__main__ import main
 from abu.ask.asked import check_asked
-from abu.ask.ready import check_ready
-
-SYSTEMS = {"base": {"kind": "base"}, "panda": {"kind": "customized"}}
+from abu.ask.load import load_asker
 
 
 @pytest.fixture
@@ -59,14 +57,15 @@ def test_a_wrong_option_is_one_line(file: Path, words: list[str], capsys) -> Non
 def test_a_study_that_has_not_run_names_the_stage(file: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="params.yaml is missing"):
         main([str(file), "--study", str(tmp_path)])
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    with pytest.raises(FileNotFoundError, match="components.json is missing.*dvc repro components"):
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    with pytest.raises(
+        FileNotFoundError, match="reads .*results/components/model.*, not there yet"
+    ):
         main([str(file), "--study", str(tmp_path)])
     with pytest.raises(KeyError, match="no system 'pandas' in params.yaml.*'panda'"):
-        check_ready(tmp_path, "pandas", SYSTEMS)
-    for stage, name in (("components", "components.json"), ("prepare", "manifest.json")):
-        path = tmp_path / "results" / stage / name
-        path.parent.mkdir(parents=True)
-        path.touch()
-    with pytest.raises(FileNotFoundError, match="the stage train has not run; run dvc repro train"):
-        check_ready(tmp_path, "panda", SYSTEMS)
+        load_asker("pandas", tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match="results/customize/panda.* dvc repro unlearn@panda"
+    ):
+        load_asker("panda", tmp_path)

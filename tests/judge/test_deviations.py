@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abu.judge.deviations import deviations, summary
+from abu.judge.left_out import deviations, summary
 
 
 def test_deviations_are_paired_by_seed() -> None:

@@ -7,16 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from abu.diffusion.noise import stream
-from abu.judge.lds import (
-    compare,
-    correlations,
-    lds,
-    means_by_kind,
-    predicted,
-    resampled,
-    seed_correlation,
-    table_of,
-)
+from abu.judge.lds import compare, correlations, lds, means_by_kind, predicted, resampled, table_of
 
 TAU = stream("tau").standard_normal((4, 20))
 HALVES = np.stack([stream("half", m).permutation(20) < 10 for m in range(16)])
@@ -119,9 +110,3 @@ def test_named_comparisons_are_paired_and_corrected_for_their_number() -> None:
     few = compare(scores, HALVES, differences(TAU), kinds, {"all": named}, resamples=10)
     assert few.p[0] == pytest.approx(2 / 801), "four comparisons, 200 draws each at least"
     assert compared({}).columns.tolist() == table.columns.tolist()
-
-
-def test_seeds_correlate_by_what_they_share() -> None:
-    assert np.allclose(seed_correlation(differences(TAU), 2 * differences(TAU)), 1)
-    noisy = seed_correlation(differences(TAU), differences(TAU, noise=5.0))
-    assert (np.abs(noisy) < 1).all()

@@ -10,7 +10,8 @@ from scipy.stats import ttest_1samp
 from abu.diffusion.noise import stream
 from abu.judge.intervals import holm
 from abu.judge.ranking import average_precision
-from abu.judge.recovery import best, measure, summaries, summarize, words
+from abu.judge.recovery import best, measure, summaries, summarize
+from abu.report.words import beside_abu
 
 IDS = [30, 10, 20, 40]
 
@@ -44,8 +45,8 @@ def test_recovery_on_a_case_done_by_hand() -> None:
     )
     assert np.isnan(table.p["abu"])
     assert table.low["pixel"] <= table.mAP["pixel"] <= table.high["pixel"]
-    assert "Not told apart: pixel" in words(table.fillna({"p": 1.0}))
-    assert words(table) == "Of one model: it says nothing of others."
+    assert "Not told apart: pixel" in beside_abu(table.fillna({"p": 1.0}))
+    assert beside_abu(table) == "Of one model: it says nothing of others."
     first, top = best(ABU, [1, 0], 2)
     assert first.tolist() == [[40, 20], [30, 10]] and top.tolist() == [[4, 3], [4, 3]]
 

@@ -1,5 +1,6 @@
 """Figures: none wider than a page, no letter too small, a colour for each method."""
 
+import importlib.util
 import io
 from collections.abc import Callable
 
@@ -11,16 +12,20 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
+from abu import ROOT
 from abu.baselines.registry import METHODS
 from abu.diffusion.noise import stream
 from abu.report.heat import heatmaps, matrix, short
 from abu.report.intervals import intervals, leaderboard
 from abu.report.lines import curves, trends
 from abu.report.pictures import faded, gallery, grid, strips, wrap
-from abu.report.points import GAP, against, agreement, placed, worth
+from abu.report.points import against, agreement
 from abu.report.spread import FEW, distributions
 from abu.report.style import COLOURS, DPI, LOOKS, SMALL, WIDTH, look, save
 
+SPEC = importlib.util.spec_from_file_location("worth", ROOT / "benchmarks/worth.py")
+benchmark = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(benchmark)
 NAMES = ["abu", "das", "random", "gradient-cosine", "one that nobody knows"]
 PICTURES = stream("figures").random((12, 3, 16, 16), np.float32)
 VALUES = stream("values").random((len(NAMES), 6))
@@ -62,7 +67,7 @@ FIGURES: dict[str, Callable] = {
     "boxes": lambda: distributions({f"{i}": VALUES[0] for i in range(16)}, "rise", log=True),
     "against": lambda: against([1, 2], [2, 3], ["a", "b"], "measured, s", "predicted, s"),
     "agreement": lambda: agreement([1, 2], [2, 3], "recorded", "again"),
-    "worth": lambda: worth(WORTH, "linear datamodelling score", 0.8),
+    "worth": lambda: benchmark.worth(WORTH, "linear datamodelling score", 0.8),
 }
 
 
@@ -143,9 +148,9 @@ def test_words_are_short() -> None:
 def test_names_beside_points_do_not_overlap() -> None:
     rows = [(2.0, 0.73), (2.0, 0.74), (2.05, 0.75), (1.4, 0.74), (1.4, 0.745), (0.01, 0.74)]
     table = pd.DataFrame(rows, columns=["seconds", "lds"]).sort_values("lds")
-    places = placed(table)
+    places = benchmark.placed(table)
     for side in (False, True):
         crowd = sorted(at for (left, at), s in zip(places, table.seconds) if left == side and s > 1)
-        assert len(crowd) >= 2 and np.diff(crowd).min() > GAP * 0.99
+        assert len(crowd) >= 2 and np.diff(crowd).min() > benchmark.GAP * 0.99
     assert all(at >= lds for (_, at), lds in zip(places, table.lds))
     assert places[list(table.seconds).index(0.01)] == (False, 0.74), "alone: at its own height"

@@ -54,7 +54,7 @@ def test_a_bank_goes_on_where_it_stopped_and_says_on_what(asked, folder, tmp_pat
     made = after.models.set_index("name").loc[gone.stem]
     assert made.torch and made.processor and made.code and made.seconds > 0
     assert len(after.queries) == 5 and len(after.facts["asked"]) == 5 + 2 + 2
-    small = after.drawn_by(1, 0)[0]
+    small = after.drawn("seed-1-pair-000a")
     assert small.shape == (5, 3, 32, 32) and small.dtype == np.uint8
     gone.unlink()
     otherwise = replace(asked, facts=asked.facts | {"of": "2.0 in place of 2"})

@@ -12,13 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from abu import ROOT
-
-LIBRARIES = {  # what they read when they are loaded
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TQDM_DISABLE": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "GOMP_SPINCOUNT": "10000",  # threads that wait longer sleep, so that others run
-}
+from abu.study.commands import QUIET
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,7 +81,7 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(LIBRARIES | os.environ)
+    os.environ.update(QUIET | os.environ)
     try:
         main(sys.argv[1:])
     except (KeyError, OSError, RuntimeError, ArithmeticError, ValueError) as error:

@@ -97,7 +97,11 @@ class Asker:
         if top < 1:
             raise ValueError(f"top is {top}; expected 1 or more")
         if self.store is None and not exact:
-            raise ValueError(self.no_store())
+            why = "cache.store is 0" if self.system.name == BASE else "no customized model has one"
+            raise ValueError(
+                f"{results('cache', self.system.name)} has no store ({why}): ask with "
+                f"exact, which takes the finite step on all {len(self.system.images)} images"
+            )
         read = partial(read_question, self.system, region=region)
         questions = [read(file, prompt) for file, prompt in zip(files, asked)]
         if guess:
@@ -153,9 +157,8 @@ class Asker:
         counts = self.system.images.counts
         has = None if counts is None else counts[rows]
         values, image = reduced((after - self.cached.losses[rows]).double(), self.flips, has)
-        return Scores(
-            values, torch.zeros_like(image) if known is None else known.query[rows], image
-        )
+        query = torch.zeros_like(image) if known is None else known.query[rows]
+        return Scores(values, query, image)
 
     def reply(self, question: Question, rows: list[int], scores: Scores, top: int) -> Reply:
         """The ``top`` of the images in ``rows`` by their scores."""
@@ -174,11 +177,3 @@ class Asker:
         text = question.text if own else self.system.empty  # a fitting caption lowers any loss
         known = self.standing.judge(question.name, question.latents, text, own)
         return Reply(question, pd.DataFrame(columns), *known)
-
-    def no_store(self) -> str:
-        """Why an approximate answer is not given."""
-        why = "cache.store is 0" if self.system.name == BASE else "no customized model has one"
-        return (
-            f"{results('cache', self.system.name)} has no store ({why}): ask with "
-            f"exact, which takes the finite step on all {len(self.system.images)} images"
-        )

@@ -4,6 +4,7 @@ Keys and values of cross-attention see a picture through its text alone: asked w
 their unlearning says little (docs/ask.md).
 """
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -23,18 +24,13 @@ def best_caption(
     ``captions``: the first of each image of ``shared``. The loss is a mean over the two middle
     timesteps of the grid, under the same noise for each caption.
     """
-    first: dict[str, int] = {}
-    for row, caption in enumerate(captions):
-        first.setdefault(caption, row)
-    tried = list(first.items())[:: -(-len(first) // MOST)]
-    texts = torch.stack([shared.images.texts[row, 0] for _, row in tried])
+    different = pd.Series(captions).drop_duplicates()
+    tried = different.iloc[:: -(-len(different) // MOST)]
+    texts = torch.stack([shared.images.texts[row, 0] for row in tried.index])
     middle = len(shared.grid.timesteps) // 2
     times = list(shared.grid.timesteps)[max(0, middle - 1) : middle + 1]
-    same = Images(
-        [f"guess {name}"] * len(tried),
-        latents.expand(len(tried), 1, *latents.shape),
-        texts[:, None],
-    )
+    copies = latents.expand(len(tried), 1, *latents.shape)
+    same = Images([f"guess {name}"] * len(tried), copies, texts[:, None])
     losses = loss_table(shared.denoiser, same, Grid(times, shared.grid.seed)).mean((1, 2, 3))
     best = int(losses.argmin())
-    return tried[best][0], texts[best]
+    return tried.iloc[best], texts[best]

@@ -14,14 +14,14 @@ from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.ask.asker import Asker
-from abu.ask.ready import check_ready, check_tuned
 from abu.ask.standing import Standing
 from abu.core.store import leading
 from abu.core.unlearn import Newton
 from abu.data.queries import Queries
 from abu.diffusion.device import use_device
-from abu.study.caching import SIZES, Cached, load_cached, newton_chosen, read_cache
+from abu.study.caching import Cached, load_cached, newton_chosen, read_cache
 from abu.study.folders import BASE, results
+from abu.study.inputs import check_inputs
 from abu.study.system import System, load_queries, load_system
 
 STEP = ("curvature", "damping", "steps", "alpha", "n", "relative_norm", "rise")
@@ -31,14 +31,19 @@ def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
     """The base system, or a customized one by name, of a study that has run in ``root``, with the
     seed, device, precision and draws of its ``params.yaml``.
 
-    Raises KeyError, ValueError and FileNotFoundError as ``check_ready`` and ``check_tuned``, and as
-    ``load_system`` and ``load_cached`` where files of the study do not belong together.
+    Raises KeyError for another name, ValueError for a system that is not asked, FileNotFoundError
+    for what the stage ``unlearn`` would miss too, and as ``load_system`` and ``load_cached`` where
+    files of the study do not belong together.
     """
     root = Path(root).resolve()
     if not (root / "params.yaml").is_file():
         raise FileNotFoundError(f"{root / 'params.yaml'} is missing; expected a study's folder")
     study = YAML(typ="safe").load(root / "params.yaml")
-    check_ready(root, system, study["systems"])
+    if system not in (systems := study["systems"]):
+        raise KeyError(f"no system {system!r} in params.yaml; expected one of {sorted(systems)}")
+    if systems[system]["kind"] == "reference":
+        raise ValueError(f"system {system!r} has no pictures of its own; ask --system NAME")
+    check_inputs("unlearn", system, root)
     common, asked = study["common"], study["influence"]
     changes = study["changes"][study["systems"][system]["kind"]].get("unlearn")
     unlearned = study["unlearn"] | (changes or {})
@@ -47,7 +52,7 @@ def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
         loaded = load_system(system, device)
         speed = {name: common[name] for name in ("precision", "compile", "channels_last")}
         cached = load_cached(loaded, common["seed"], asked["batch_size"], device, speed)
-        newton = newton_of(root, unlearned, cached)
+        newton = newton_of(unlearned, cached)
         standing = standing_of(loaded, cached)
         store = basis = None
         if dimension := cached.manifest["store"]:
@@ -58,7 +63,7 @@ def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
     return Asker(root, loaded, cached, newton, draws, flips, standing, store, basis)
 
 
-def newton_of(root: Path, unlearned: dict, cached: Cached) -> Newton:
+def newton_of(unlearned: dict, cached: Cached) -> Newton:
     """How pictures are unlearned. ``unlearned``: parameters of that stage.
 
     With a store, by the step that ``tune`` chose for AbU+: of all that the store answers it was
@@ -69,9 +74,6 @@ def newton_of(root: Path, unlearned: dict, cached: Cached) -> Newton:
     options["n"] = options["n"] or len(cached.manifest["ids"])
     if cached.manifest["store"]:
         options = {"curvature": "ekfac", "draws": options["draws"]}
-    sized = any(options.get(name) for name in SIZES)
-    if options.get("damping") is None or not sized:
-        check_tuned(root)
     method = "abu-plus" if options["curvature"] == "ekfac" else "abu"
     return Newton(**newton_chosen(options, method))
 

@@ -32,12 +32,6 @@ class Question:
     guessed: bool = False
 
 
-def named(pixels: np.ndarray, prompt: str | None) -> str:
-    """Name of a picture's noise: a hash of its pixels and prompt."""
-    text = b"" if prompt is None else prompt.encode()
-    return hashlib.blake2b(pixels.tobytes() + text, digest_size=8).hexdigest()
-
-
 def read_question(
     system: System, file: Path, prompt: str | None, region: Sequence[float] | None = None
 ) -> Question:
@@ -53,4 +47,6 @@ def read_question(
         raise FloatingPointError(f"latents of {file} are not finite")
     text = system.empty if prompt is None else system.components.texts([prompt])[0]
     weights = None if region is None else box(region, tuple(latents.shape[1:]))
-    return Question(named(pixels, prompt), file, prompt, pixels / 2 + 0.5, latents, text, weights)
+    seen = pixels.tobytes() + (prompt or "").encode()
+    name = hashlib.blake2b(seen, digest_size=8).hexdigest()
+    return Question(name, file, prompt, pixels / 2 + 0.5, latents, text, weights)

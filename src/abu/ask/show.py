@@ -56,12 +56,10 @@ def write_strip(path: Path, asker: Asker, replies: Sequence[Reply]) -> None:
 
     pixels = [reply.question.pixels for reply in replies]
     names = [reply.question.file.name + "\nnothing stands out" * reply.nothing for reply in replies]
-    tops = [
-        [asker.system.picture(asker.root / file) for file in reply.table.file] for reply in replies
-    ]
+    looked = lambda file: asker.system.picture(asker.root / file)
+    tops = [[*map(looked, reply.table.file)] for reply in replies]
     scores = np.array([reply.table.score for reply in replies])
     regions = [reply.question.region for reply in replies]
     figure = strips(pixels, names, tops, scores, np.zeros(scores.shape, bool), regions=regions)
-    save = lambda file: figure.savefig(file, format="png", dpi=150)
-    write_atomically(path, save)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
     plt.close(figure)

@@ -60,12 +60,10 @@ def plan_bank(ids: Sequence, pairs: dict[int, int], full: Sequence[int]) -> list
     return [model for _, group in sorted(groups, key=lambda each: each[0]) for model in group]
 
 
-def digest(*arrays: np.ndarray) -> str:
-    """Short name of arrays' bytes and shapes."""
-    name = hashlib.blake2b(digest_size=12)
-    for array in map(np.ascontiguousarray, arrays):
-        name.update(str((array.dtype.str, array.shape)).encode() + array.tobytes())
-    return name.hexdigest()
+def digest(array: np.ndarray) -> str:
+    """Short name of an array's bytes and shape."""
+    data = str((array.dtype.str, array.shape)).encode() + array.tobytes()
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
 def write_model(folder: Path, model: Model, made: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -106,10 +104,6 @@ class Bank:
         """Images that model number ``row`` went without."""
         return [id for id, kept in zip(self.ids, self.kept[row]) if not kept]
 
-    def drawn_by(self, seed: int, pair: int) -> list[np.ndarray]:
-        """Queries as both halves of a pair draw them, uint8 [Q, 3, s, s] each."""
-        return [self.drawn(Model(seed, (), pair, side).name) for side in SIDES]
-
     def drawn(self, name: str) -> np.ndarray:
         """Queries as a model draws them, uint8 [Q, 3, s, s]."""
         return np.load(self.folder / "models" / f"{name}.npz")["drawn"]
@@ -149,7 +143,7 @@ class Bank:
         """Queries number ``rows`` as drawn, uint8 [Q, 3, s, s], by the half that has most of what
         made them, by the predicted differences ``told`` [Q, P], and by its complement."""
         best = np.abs(told).argmax(1)
-        halves = [self.drawn_by(seed, pairs[p]) for p in range(len(pairs))]
+        halves = [[self.drawn(Model(seed, (), p, side).name) for side in SIDES] for p in pairs]
         sides = (told[np.arange(len(best)), best] > 0).astype(int)  # the half with the lower loss
         of = lambda q, side: halves[best[q]][side][rows[q]]
         chosen = [[of(q, side) for q, side in enumerate(s)] for s in (sides, 1 - sides)]
@@ -168,7 +162,7 @@ def read_bank(folder: Path) -> Bank:
         raise FileNotFoundError(f"{file} is missing; expected a bank of retrained models")
     facts, queries = json.loads(file.read_text()), read_queries(folder / "queries.csv")
     shape = (len(facts["asked"]), len(facts["timesteps"]), facts["noises"])
-    place = {id: n for n, id in enumerate(facts["ids"])}
+    ids = facts["ids"]
     rows, kept, losses, training = [], [], [], []
     for path in sorted((folder / "models").glob("*.npz")):
         with np.load(path) as arrays:
@@ -177,7 +171,7 @@ def read_bank(folder: Path) -> Bank:
             gone, values, steps = (arrays[name] for name in ("removed", "losses", "training"))
         if made["of"] != facts["of"]:
             raise ValueError(f"{path} is of {made['of']}; {file} of {facts['of']}")
-        if unknown := set(gone.tolist()) - place.keys():
+        if unknown := set(gone.tolist()) - set(ids):
             raise ValueError(f"{path} lacks images {sorted(unknown)[:5]} that {file} does not have")
         if values.shape != shape:
             raise ValueError(f"{path} has losses {values.shape}; {file} asks for {shape}")
@@ -185,20 +179,11 @@ def read_bank(folder: Path) -> Bank:
         if not np.isfinite(values).all() or np.isinf(steps).any() or np.isnan(steps).all():
             raise FloatingPointError(f"losses of {path} are not all finite")
         rows.append({"name": path.stem, **row, **made})
-        mask = np.ones(len(place), bool)
-        mask[[place[id] for id in gone.tolist()]] = False
-        kept.append(mask)
+        kept.append(~np.isin(ids, gone))
         losses.append(values)
         training.append(steps)
     columns = ["name", "seed", "pair", "side", "of", "seconds"]
     models = pd.DataFrame(rows, columns=None if rows else columns)
-    empty = np.zeros((0, *shape), np.float32)
-    return Bank(
-        folder,
-        facts,
-        queries,
-        models,
-        np.array(kept, bool).reshape(len(rows), len(place)),
-        np.stack(losses) if losses else empty,
-        np.stack(training) if training else np.zeros((0, 0), np.float32),
-    )
+    masks = np.array(kept, bool).reshape(len(rows), len(ids))
+    answers = np.array(losses, np.float32).reshape(len(rows), *shape)
+    return Bank(folder, facts, queries, models, masks, answers, np.array(training, np.float32))

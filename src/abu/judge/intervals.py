@@ -6,11 +6,6 @@ from scipy.stats import wilcoxon
 from abu.diffusion.noise import stream
 
 
-def standard_error(values: np.ndarray) -> float:
-    """Standard error of the mean over the first axis' values."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
 def paired(left: np.ndarray, right: np.ndarray) -> float:
     """p value of Wilcoxon's signed-rank test, two-sided, that paired values differ; 1 where they
     never do."""

@@ -25,6 +25,7 @@ COLUMNS = [
     *"measure kind k besides method rise low high over times p queries images p_holm".split()
 ]
 """Of ``summaries``."""
+RESAMPLES = 2000
 
 
 def groups_of(kinds: Sequence[str], count: int, size: int) -> list[list[int]]:
@@ -161,9 +162,7 @@ def still_named(
     return out
 
 
-def summary(
-    found: pd.DataFrame, against: str, value: str = "loss", seed: int = 0, resamples: int = 2000
-) -> pd.DataFrame:
+def summary(found: pd.DataFrame, against: str, value: str = "loss", seed: int = 0) -> pd.DataFrame:
     """Of squares of each kind (k, besides) and each method, best first: ``queries``, ``images``
     removed for each, the mean ``rise`` of ``value`` with the ends of its 95 % interval, how far it
     lies ``over`` that of the method ``against``, ``times`` as high, with ``p`` and, corrected for
@@ -174,16 +173,15 @@ def summary(
     """
     parts = []
     for square, rows in found.groupby(SQUARE[:2], sort=False):
-        wide, values = rows.pivot(index="query", columns="method", values=value), []
-        for b in range(resamples):
-            chosen = stream(seed, "latin", b).integers(len(wide), size=len(wide))
-            values.append(wide.to_numpy()[chosen].mean(0))
-        drawn, other = pd.DataFrame(values, columns=wide.columns), wide[against].mean()
+        wide = rows.pivot(index="query", columns="method", values=value)
+        n, other = len(wide), wide[against].mean()
+        chosen = [stream(seed, "latin", b).integers(n, size=n) for b in range(RESAMPLES)]
+        drawn = pd.DataFrame(wide.to_numpy()[chosen].mean(1), columns=wide.columns)
         low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
         part = pd.DataFrame({"rise": wide.mean(), "low": low, "high": high})
         part["over"], part["times"] = part.rise - other, part.rise / other
         part["p"] = drawn.sub(drawn[against], axis=0).apply(lambda d: two_sided(d.to_numpy()))
-        part["queries"] = len(wide)
+        part["queries"] = n
         part["images"] = rows.images.str.len().groupby(rows.method).mean()
         part = part.reset_index().assign(**dict(zip(SQUARE, square)))
         parts.append(part.sort_values("rise", ascending=False, kind="stable"))

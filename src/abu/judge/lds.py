@@ -169,9 +169,3 @@ def compare(
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table.p.to_numpy())
     return table.assign(apart=table.p_holm < 0.05)
-
-
-def seed_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How far one seed's differences [P, Q] tell another's of the same pairs: Spearman correlation
-    of each query, [Q]. Its mean's square root is about what perfect scores would reach."""
-    return correlations(first.T, second.T)

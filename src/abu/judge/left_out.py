@@ -9,19 +9,20 @@ import pandas as pd
 import torch
 
 from abu.judge.bank import Bank
-from abu.judge.deviations import deviations, summary
 from abu.judge.lds import predicted
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import Verdict
+
+MEASURES = ("loss", "mse", "clip")  # clip is a similarity, so removal lowers it
 
 
 @dataclass(frozen=True)
 class LeftOut:
     """What retrainings say of removals.
 
-    ``deviations``: those of ``abu.judge.deviations`` that a removal was meant for; ``found``: by K,
-    its ``summary``; ``by_kind``: of the largest K, (kind, method); ``floor``: means of what another
-    seed alone does. Each may be empty.
+    ``deviations``: those that a removal was meant for; ``found``: by K, their ``summary``;
+    ``by_kind``: of the largest K, (kind, method); ``floor``: means of what another seed alone does.
+    Each may be empty.
     """
 
     deviations: pd.DataFrame
@@ -32,12 +33,10 @@ class LeftOut:
     @property
     def table(self) -> pd.DataFrame:
         """All of ``found``, (k, method)."""
-        none = pd.MultiIndex.from_tuples([], names=["k", "method"])
-        return (
-            pd.concat(self.found, names=["k"])
-            if self.found
-            else pd.DataFrame(columns=["loss"], index=none)
-        )
+        if not self.found:
+            none = pd.MultiIndex.from_tuples([], names=["k", "method"])
+            return pd.DataFrame(columns=["loss"], index=none)
+        return pd.concat(self.found, names=["k"])
 
     @property
     def metrics(self) -> dict[str, dict]:
@@ -60,6 +59,53 @@ def strayed(
     made = embed(torch.from_numpy(pictures).flatten(0, 1)).reshape(*pictures.shape[:2], -1)
     near = torch.cosine_similarity(made, made[own][None], dim=-1).numpy()
     return {"mse": ((pictures - pictures[own]) ** 2).mean((2, 3, 4)), "clip": near}
+
+
+def deviations(
+    models: pd.DataFrame, queries: pd.DataFrame, measured: dict[str, np.ndarray], seed: int
+) -> pd.DataFrame:
+    """One row for each model and query: ``raw_<measure>``, against the model in question, and
+    ``<measure>``, against the model of the same seed from which nothing was removed (its floor),
+    so that chance they share is subtracted.
+
+    ``models``: method, k, draw, seed, group, a row for each of the R models; ``measured``: [R, Q]
+    by name; ``seed``: of the model in question. Raises ValueError where the model without removal
+    is missing, FloatingPointError for a measure that is not finite.
+    """
+    if bad := [name for name, values in measured.items() if not np.isfinite(values).all()]:
+        raise FloatingPointError(f"not every {' and '.join(bad)} of the queries is finite")
+    nothing = {row.seed: index for index, row in models.iterrows() if row.method == "none"}
+    if lacking := {*models.seed, seed} - nothing.keys():
+        raise ValueError(f"no model without removal for seeds {sorted(lacking)}")
+    table = models.loc[models.index.repeat(len(queries))].reset_index(names="model")
+    table["query"] = np.tile(queries["query"], len(models))
+    table["kind"] = np.tile(queries["kind"], len(models))
+    floor = [nothing[s] for s in models.seed]
+    for name, values in measured.items():
+        table[f"raw_{name}"] = (values - values[nothing[seed]]).ravel()
+        table[name] = (values - values[floor]).ravel()
+    return table
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over queries of every measure, by method, indexed by method and
+    sorted by loss. Queries of one retrained model are not independent of each other, so nothing is
+    tested.
+
+    ``table``: rows of ``deviations`` for one K; draws are averaged first, then, for the means, the
+    seeds that every method has (all, where none is common), so that means compare; ``seeds``: how
+    many went into them.
+    """
+    columns = [c for name in MEASURES for c in (f"raw_{name}", name) if c in table]
+    pairs = table.groupby(["method", "query", "seed"])[columns].mean()
+    seeds = [set(rows.seed) for _, rows in table.groupby("method")]
+    common = set.intersection(*seeds) or set(table.seed)
+    queries = pairs[pairs.index.isin(common, level="seed")].groupby(["method", "query"]).mean()
+    by_method = queries.groupby("method")
+    means = by_method.mean().join(by_method.sem().add_suffix("_se"))
+    means["seeds"] = len(common)
+    means["images"] = table.groupby("method").images.mean()
+    return means.sort_values("loss", ascending=False)
 
 
 def left_out_of(

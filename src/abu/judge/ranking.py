@@ -31,11 +31,6 @@ def chance_precision(n: int, m: int) -> float:
     return float(((m - 1) * (n - harmonic) / max(n - 1, 1) + harmonic) / n)
 
 
-def chance_recall(n: int, k: int) -> float:
-    """Expected recall of a random ranking of ``n`` images."""
-    return min(k, n) / n
-
-
 def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
     """Area under precision over recall of one ranking, [N] scores against bool [N]
     (scikit-learn's)."""

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import ttest_rel
 
 from abu.judge.intervals import clustered, holm
-from abu.judge.ranking import average_precision, chance_precision, chance_recall, rank, recall
+from abu.judge.ranking import average_precision, chance_precision, rank, recall
 
 
 def measure(
@@ -39,8 +39,8 @@ def measure(
     table = pd.DataFrame(rows, columns=columns)
     if len(sizes := {*table.images, len(relevant)}) > 1:
         raise ValueError(f"methods rank {sorted(sizes)} images; expected all the same")
-    precision = chance_precision(len(relevant), int(relevant.sum()))
-    expected = {"precision": precision, "recall": chance_recall(len(relevant), k)}
+    n = len(relevant)
+    expected = {"precision": chance_precision(n, int(relevant.sum())), "recall": min(k, n) / n}
     chance = table.drop_duplicates("query").assign(method="chance", **expected)
     return pd.concat([table, chance], ignore_index=True), np.array(ranks)
 
@@ -53,10 +53,7 @@ def summarize(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     wide = rows.pivot(index=["model", "query"], columns="method", values=["precision", "recall"])
     models, methods = wide.index.get_level_values("model").to_numpy(), wide["precision"].columns
     table = pd.DataFrame({"queries": len(wide), "models": len(set(models))}, index=methods)
-    for measure, (mean, prefix) in {
-        "precision": ("mAP", ""),
-        "recall": ("recall", "recall_"),
-    }.items():
+    for measure, mean, prefix in (("precision", "mAP", ""), ("recall", "recall", "recall_")):
         values = wide[measure].to_numpy()
         table[mean] = values.mean(0)
         ends = np.percentile(clustered(values, models, seed), [2.5, 97.5], axis=0)
@@ -81,25 +78,8 @@ def summaries(rows: pd.DataFrame, seed: int = 0) -> dict[tuple[str, str], pd.Dat
 def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and scores, [Q, top] each, of the images that stand first for each of the queries in the
     scores of one method."""
-    ranked = scores[scores["query"].isin(queries)].sort_values(
-        "score", ascending=False, kind="stable"
-    )
+    of_queries = scores[scores["query"].isin(queries)]
+    ranked = of_queries.sort_values("score", ascending=False, kind="stable")
     by_query = {query: part.head(top) for query, part in ranked.groupby("query")}
     stacked = lambda column: np.stack([by_query[query][column].to_numpy() for query in queries])
     return stacked("image_id"), stacked("score")
-
-
-def words(table: pd.DataFrame) -> str:
-    """What a table of ``summarize`` says of AbU, in three lines; of one model nothing is said."""
-    abu, rest = table.loc["abu"], table.drop(index=["abu", "chance"])
-    if rest.p.isna().all():
-        return "Of one model: it says nothing of others."
-    told = rest.p < 0.05
-    groups = {
-        "Better than AbU (p < 0.05)": rest[(rest.mAP > abu.mAP) & told],
-        "Worse": rest[(rest.mAP < abu.mAP) & told],
-        "Not told apart": rest[~told],
-    }
-    shown = lambda row: f"{row.Index} ({row.mAP:.3f}, p = {row.p:.2g})"
-    named = lambda part: ", ".join(map(shown, part.itertuples())) or "none"
-    return "\n  ".join(f"{heading}: {named(part)}." for heading, part in groups.items())

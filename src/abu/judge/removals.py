@@ -40,11 +40,6 @@ def top_of_all(scores: np.ndarray, ids: Sequence[int], k: int) -> tuple[int, ...
     return tuple(sorted({ids[i] for row in rank(scores)[:, :k] for i in row}))
 
 
-def random_removal(ids: Sequence[int], count: int, *key: int | str) -> tuple[int, ...]:
-    """``count`` ids of a named draw."""
-    return tuple(sorted(ids[i] for i in permutation(len(ids), *key)[:count]))
-
-
 def leave_k_out(
     scores: dict[str, np.ndarray],
     ids: Sequence[int],
@@ -61,8 +56,9 @@ def leave_k_out(
     for s, k, (group, rows) in product(seeds, ks, groups.items()):
         tops = {method: top_of_all(values[list(rows)], ids, k) for method, values in scores.items()}
         removals += [Removal(method, k, 0, s, removed, group) for method, removed in tops.items()]
+        size = len(next(iter(tops.values())))
         for draw in range(draws):
-            size, key = len(next(iter(tops.values()))), (seed, "removal", group, k, draw)
-            removed = random_removal(ids, size, *key)
+            order = permutation(len(ids), seed, "removal", group, k, draw)
+            removed = tuple(sorted(ids[i] for i in order[:size]))
             removals.append(Removal("random", k, draw, s, removed, group))
     return removals

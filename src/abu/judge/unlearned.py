@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from abu.judge.intervals import standard_error
-from abu.judge.ranking import average_precision, chance_recall, recall
+from abu.judge.ranking import average_precision, recall
 
 
 def each_query(
@@ -23,25 +22,23 @@ def each_query(
         table.loc[q, "precision"] = average_precision(scores[q], right[q])
         if known[q]:
             table.loc[q, "own_recall"] = recall(scores[q], right[q], int(own[q]) + 1)
-            table.loc[q, "chance"] = chance_recall(n, int(own[q]) + 1)
+            table.loc[q, "chance"] = min(int(own[q]) + 1, n) / n
     return table.reindex(columns=["rise", "others_rise", "own_recall", "chance", "precision"])
 
 
 def over_queries(table: pd.DataFrame, moves: np.ndarray) -> dict[str, float | int | None]:
     """Means of ``each_query``, with standard errors over queries, and of the relative norms of
     their ``moves`` [Q]; None where there is none."""
-    mean = lambda name: float(table[name].mean()) if table[name].notna().any() else None
-    error = lambda name: (
-        standard_error(found) if len(found := table[name].dropna().to_numpy()) > 1 else None
-    )
-    return {
-        "relative_norm": float(moves.mean()),
-        "target_rise": mean("rise"),
-        "others_rise": mean("others_rise"),
-        "own_recall": mean("own_recall"),
-        "own_recall_se": error("own_recall"),
-        "random_recall": mean("chance"),
-        "average_precision": mean("precision"),
-        "average_precision_se": error("precision"),
-        "queries": len(table),
+    mean, error = table.mean(), table.sem()
+    metrics = {
+        "relative_norm": moves.mean(),
+        "target_rise": mean.rise,
+        "others_rise": mean.others_rise,
+        "own_recall": mean.own_recall,
+        "own_recall_se": error.own_recall,
+        "random_recall": mean.chance,
+        "average_precision": mean.precision,
+        "average_precision_se": error.precision,
     }
+    told = {name: None if np.isnan(value) else float(value) for name, value in metrics.items()}
+    return told | {"queries": len(table)}

@@ -32,10 +32,9 @@ def weighed(apart: pd.Series, gains: pd.Series) -> str:
     return NOT if behind else HELD if every else OPEN
 
 
-def told(row) -> str:
-    """A comparison in words: how far ahead of another method."""
-    interval = f"({row.low:+.2f} to {row.high:+.2f}, p = {row.p_holm:.2g})"
-    return f"{row.difference:+.2f} to {row.other} {interval}"
+def told(row, other: str, low: float, high: float) -> str:
+    """A comparison in words: how far ahead of another."""
+    return f"{row.difference:+.2f} to {other} ({low:+.2f} to {high:+.2f}, p = {row.p_holm:.2g})"
 
 
 def ahead(claim: str, method: str, others: Sequence[str], compared: pd.DataFrame) -> Claim:
@@ -45,8 +44,8 @@ def ahead(claim: str, method: str, others: Sequence[str], compared: pd.DataFrame
     rows = over_all[over_all.other.isin(others)]
     if not len(rows):
         return Claim(claim, UNASKED, "no such comparison in evaluate.comparisons")
-    evidence = "; ".join(told(row) for row in rows.itertuples())
-    return Claim(claim, weighed(rows.apart, rows.difference), evidence)
+    each = [told(row, row.other, row.low, row.high) for row in rows.itertuples()]
+    return Claim(claim, weighed(rows.apart, rows.difference), "; ".join(each))
 
 
 def harms_more(claim: str, method: str, against: str, removed: pd.DataFrame) -> Claim:
@@ -112,13 +111,10 @@ def ablated(found: pd.DataFrame) -> pd.DataFrame:
         if not len(ran):
             rows.append(Claim(claim, UNASKED, "no choice has run"))
             continue
-        each = [
-            f"{row.Index} {row.difference:+.2f} to the study "
-            f"({row.least:+.2f} to {row.most:+.2f}, p = {row.p_holm:.2g})"
-            for row in ran.itertuples()
-        ]
+        beside = lambda row: f"{row.Index} {told(row, 'the study', row.least, row.most)}"
         verdict = weighed(ran.apart, sign * ran.difference)
-        rows.append(Claim(claim, verdict, f"{factor}: {'; '.join(each)}"))
+        evidence = "; ".join(map(beside, ran.itertuples()))
+        rows.append(Claim(claim, verdict, f"{factor}: {evidence}"))
     return pd.DataFrame(rows)
 
 

@@ -19,6 +19,7 @@ from abu.report.methods import METHODS_SAY
 from abu.report.style import look
 
 TEMPLATE = Path(__file__).with_suffix(".html")
+SIDE = 128  # most pixels of a picture, across and down
 
 
 class First(NamedTuple):
@@ -89,15 +90,11 @@ def answers_of(
     return answers
 
 
-def data_uri(pixels: np.ndarray, side: int = 128) -> str:
-    """A picture [3, H, W] in [0, 1] as a WebP data address, at most ``side`` pixels wide, high."""
-    image = Image.fromarray(
-        (np.clip(np.asarray(pixels, np.float32), 0, 1) * 255)
-        .round()
-        .astype(np.uint8)
-        .transpose(1, 2, 0)
-    )
-    image.thumbnail((side, side))
+def data_uri(pixels: np.ndarray) -> str:
+    """A picture [3, H, W] in [0, 1] as a WebP data address."""
+    values = np.clip(np.asarray(pixels, np.float32), 0, 1).transpose(1, 2, 0)
+    image = Image.fromarray((values * 255).round().astype(np.uint8))
+    image.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     image.save(file, "WEBP", quality=85, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
@@ -173,11 +170,6 @@ def page(
     }
     # no text can end the script
     data = json.dumps(content, allow_nan=False).replace("<", "\\u003c")
-    text = TEMPLATE.read_text()
-    for name, value in {
-        "TITLE": html.escape(title),
-        "INTRODUCTION": html.escape(introduction),
-        "DATA": data,
-    }.items():
-        text = text.replace(f"{{{{{name}}}}}", value)
-    return text
+    text = TEMPLATE.read_text().replace("{{TITLE}}", html.escape(title))
+    text = text.replace("{{INTRODUCTION}}", html.escape(introduction))
+    return text.replace("{{DATA}}", data)

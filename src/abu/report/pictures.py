@@ -1,5 +1,7 @@
 """Grids of pictures, each with its title, none wider than a page."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -107,12 +109,5 @@ def faded(picture, region) -> np.ndarray:
 
 
 def wrap(text: str, width: int) -> str:
-    """Text broken between words, in lines of less than ``width`` letters where words allow."""
-    lines = [""]
-    for word in str(text).split():
-        lines[-1:] = (
-            [f"{lines[-1]} {word}".strip()]
-            if len(lines[-1]) + len(word) < width
-            else [lines[-1], word]
-        )
-    return "\n".join(line for line in lines if line)
+    """Text broken between words, in lines of at most ``width`` letters where words allow."""
+    return textwrap.fill(str(text), width, break_long_words=False, break_on_hyphens=False)

@@ -43,27 +43,12 @@ FREE = [
     look for look in product(COLOURS, DASHES, MARKERS) if look not in LOOKS.values()
 ]  # of methods that are not named above
 
-sns.set_theme(
-    style="whitegrid",
-    palette=list(COLOURS),
-    rc={
-        "figure.dpi": DPI,
-        "savefig.dpi": DPI,
-        "font.size": MEDIUM,
-        "axes.titlesize": MEDIUM,
-        "axes.labelsize": MEDIUM,
-        "xtick.labelsize": SMALL,
-        "ytick.labelsize": SMALL,
-        "legend.fontsize": SMALL,
-        "grid.color": FAINT,
-        "grid.linewidth": 0.6,
-        "lines.linewidth": 1.5,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-    },
-)
+SIZES = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), MEDIUM)
+SIZES |= dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALL)
+SIZES |= {"figure.dpi": DPI, "savefig.dpi": DPI, "grid.linewidth": 0.6, "lines.linewidth": 1.5}
+INKS = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+INKS["grid.color"] = FAINT
+sns.set_theme(style="whitegrid", palette=list(COLOURS), rc=SIZES | INKS)
 
 
 def look(method: str) -> tuple:

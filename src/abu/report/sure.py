@@ -29,10 +29,8 @@ def judged_of(
     given, as in ``abu.judge.sharpen``.
     """
     asked = np.asarray(numbers)[verdict.known]
-    values = {
-        method: sharpen(found[verdict.known], sharpness.get(method))
-        for method, found in scores.items()
-    }
+    of = lambda method: sharpen(scores[method][verdict.known], sharpness.get(method))
+    values = {method: of(method) for method in scores}
     number_of = {f"query {number}": int(number) for number in asked}
     given = verdict.halves, verdict.differences, list(number_of)
     judged: dict[int, dict[str, Measured]] = {number: {} for number in number_of.values()}

@@ -57,6 +57,18 @@ def standings(linear: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def beside_abu(table: pd.DataFrame) -> str:
+    """What a table of ``abu.judge.recovery.summarize`` says of AbU, in three lines; of one model
+    nothing is said."""
+    rest = table.drop(index=["abu", "chance"])
+    if rest.p.isna().all():
+        return "Of one model: it says nothing of others."
+    compared = rest.assign(difference=table.mAP["abu"] - rest.mAP, apart=rest.p < 0.05)
+    shown = lambda row: f"{row.Index} ({row.mAP:.3f}, p = {row.p:.2g})"
+    worse, better, open_ = told(compared, shown)
+    return f"Better than AbU (p < 0.05): {better}.\n  Worse: {worse}.\n  Not told apart: {open_}."
+
+
 def found_by_abu(table: pd.DataFrame) -> Markdown:
     """Whether AbU finds exemplars better than random scores do, told apart over models, or, where
     no scores are random, than chance, by its interval; ``table``: of

@@ -72,40 +72,27 @@ def experiments(shown: list[dict]) -> dict[str, dict]:
     Of several runs of one name the one that came furthest counts. A metric file that could not be
     read is left out.
     """
-    read = lambda state: {
-        path: found["data"]
-        for path, found in ((state["data"] or {}).get("metrics") or {}).items()
-        if "data" in found
-    }
-    found = {
-        "workspace": {
-            "state": "success",
-            "metrics": read(next(s for s in shown if s["rev"] == "workspace")),
-            "rev": None,
-        }
-    }
+
+    def told(revision: dict, state: str) -> dict:
+        files = ((revision["data"] or {}).get("metrics") or {}) if state == "success" else {}
+        metrics = {path: file["data"] for path, file in files.items() if "data" in file}
+        return {"state": state, "metrics": metrics, "rev": revision["rev"]}
+
+    workspace = next(revision for revision in shown if revision["rev"] == "workspace")
+    known = {"workspace": told(workspace, "success") | {"rev": None}}
     order = ["failed", "queued", "running", "success"]
     for run in (run for baseline in shown for run in baseline["experiments"] or []):
-        first, state = run["revs"][0], (run["executor"] or {"state": "success"})["state"]
-        before = found.get(run["name"])
-        if before is None or order.index(state) >= order.index(before["state"]):
-            found[run["name"]] = {
-                "state": state,
-                "metrics": read(first) if state == "success" else {},
-                "rev": first["rev"],
-            }
-    return found
+        state = (run["executor"] or {"state": "success"})["state"]
+        before = known.get(run["name"], {"state": "failed"})["state"]
+        if order.index(state) >= order.index(before):
+            known[run["name"]] = told(run["revs"][0], state)
+    return known
 
 
 def dvc(*arguments: str) -> str:
     """What dvc prints; its messages pass through."""
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
+    words = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def main() -> None:
@@ -113,9 +100,8 @@ def main() -> None:
     grid = YAML(typ="safe").load(ROOT / GRID)
     for words in commands(grid, experiments(json.loads(dvc("exp", "show", "--json")))):
         dvc(*words)
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "run", "--run-all"], cwd=ROOT
-    )  # a failure is a line of the table
+    queue = [sys.executable, "-m", "dvc", "exp", "run", "--run-all"]
+    subprocess.run(queue, cwd=ROOT)  # a failure is a line of the table
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from ruamel.yaml import YAML
 from torch.nn.functional import adaptive_avg_pool2d
@@ -80,12 +79,6 @@ def asked_of(options: dict, trained: dict, shared: Retraining, batch_size: int) 
     return Asked(shared, questions, plan, facts | {"of": key(facts)})
 
 
-def pictures(components: Components, latents: torch.Tensor) -> np.ndarray:
-    """Latents [Q, c, h, w] as small pictures, uint8 [Q, 3, SIDE, SIDE]."""
-    small = adaptive_avg_pool2d(components.decode(latents), SIDE)
-    return (small * 255).round().byte().numpy()
-
-
 def processor() -> str:
     """Name of the processor or accelerator."""
     if torch.cuda.is_available():
@@ -141,7 +134,8 @@ def record(
     def keep(name: str, result: Result) -> None:
         model, tensors = missing[name], result.tensors()
         arrays = {name: tensors[name].numpy() for name in ("training", "losses")}
-        arrays["drawn"] = pictures(components, tensors["drawn"])
+        small = adaptive_avg_pool2d(components.decode(tensors["drawn"]), SIDE)
+        arrays["drawn"] = (small * 255).round().byte().numpy()
         own = {"seed": model.seed, "pair": model.pair, "side": model.side}
         write_model(folder, model, {**made, **own, "seconds": round(result.seconds, 1)}, arrays)
 

@@ -147,21 +147,15 @@ def spread(count: int, every: int) -> list[int]:
 
 
 def every_timestep(cached: Cached, every: int) -> Cached:
-    """The cache at every so many of its timesteps. Raises ValueError as ``check_matched``."""
+    """The cache at every so many of its timesteps. Raises ValueError where the model as it stands
+    has other losses of the first ``LOOKED_AT`` images, by more than ``OFF`` of their mean: under
+    another noise or caption a score would be the difference of two draws."""
     grid = cached.attribution.grid
     some = spread(len(grid.timesteps), every)
-    attribution = replace(cached.attribution, grid=grid.part(some))
-    return check_matched(Cached(cached.manifest, cached.losses[..., some], attribution))
-
-
-def check_matched(cached: Cached) -> Cached:
-    """The same, where the model as it stands has the cached losses of the first ``LOOKED_AT``
-    images: under another noise or caption a score would be the difference of two draws. Raises
-    ValueError where one is off by more than ``OFF`` of their mean."""
-    shared, before = cached.attribution, cached.losses[:LOOKED_AT]
-    now = replace(shared, images=shared.images[:LOOKED_AT]).losses()
+    shared, losses = replace(cached.attribution, grid=grid.part(some)), cached.losses[..., some]
+    now, before = replace(shared, images=shared.images[:LOOKED_AT]).losses(), losses[:LOOKED_AT]
     off = float((now - before).abs().max() / before.mean())
     if not off <= OFF:
-        found = f"losses of the first images are off by up to {off:.2g} of their mean"
-        raise ValueError(f"{found} from those that were cached; expected at most {OFF}: run cache")
-    return cached
+        message = f"losses of the first images are off by up to {off:.2g} of their mean from those"
+        raise ValueError(f"{message} that were cached; expected at most {OFF}: run cache")
+    return Cached(cached.manifest, losses, shared)

@@ -5,6 +5,13 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+QUIET = {  # read by libraries when they are loaded
+    "GOMP_SPINCOUNT": "10000",  # threads that wait longer sleep, so that others run
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
 
 def command(main: Callable[..., None], doc: str, least: int = 0) -> None:
     """Call ``main`` with the words of the command line. ``--help`` prints ``doc`` in place of it;

@@ -143,9 +143,8 @@ def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
             raise ValueError(f"systems has the name {name!r}; expected {expected}")
     check_value("systems", study["systems"], (FORMS["systems"], {}))
     for name, system in study["systems"].items():
-        check(
-            "kind of system", [system.get("kind") or f"(none) of systems.{name}"], study["changes"]
-        )
+        kind = system.get("kind") or f"(none) of systems.{name}"
+        check("kind of system", [kind], study["changes"])
     asking = {name for name in declared if "system" in declared[name]}
     check("system", ["base"] if asking else [], study["systems"])
     filled = {"out", "system", "systems", "study", *study["common"]}

@@ -81,9 +81,7 @@ def key(*values) -> str:
 
     def walk(value) -> None:
         kind = type(value).__qualname__
-        if value is None or isinstance(value, bool | int | float | str | bytes):
-            feed(kind, repr(value).encode())
-        elif isinstance(value, np.generic | device):
+        if value is None or isinstance(value, int | float | str | bytes | np.generic | device):
             feed(kind, repr(value).encode())
         elif isinstance(value, Path):
             feed("file", of_file(value))
@@ -115,11 +113,8 @@ def key(*values) -> str:
             walk(config if isinstance(config, Mapping) else config.to_dict())
             walk(value.state_dict())
         elif isinstance(value, PreTrainedTokenizerBase):
-            feed(
-                kind,
-                str(sorted(value.get_vocab().items())).encode(),
-                str(value.model_max_length).encode(),
-            )
+            words = sorted(value.get_vocab().items())
+            feed(kind, str(words).encode(), str(value.model_max_length).encode())
         elif isinstance(value, partial):
             walk((value.func, value.args, value.keywords))
         elif inspect.ismethod(value):
@@ -148,8 +143,3 @@ def key(*values) -> str:
 def key_of(function: Callable, shared) -> str:
     """Name of what a function makes of what its tasks share."""
     return f"{function.__name__}-{key(function, shared)}"
-
-
-def kept_in(function: Callable, shared, scratch: Path = Path("scratch")) -> Path:
-    """File in which a function keeps how far it came with what it was given."""
-    return scratch / f"{key_of(function, shared)}.pt"

@@ -60,9 +60,8 @@ def read_plan(folder: Path) -> pd.DataFrame:
 
 
 def write_plan(folder: Path, plan: pd.DataFrame) -> None:
-    write_table(
-        folder / "plan.csv", plan.assign(**{name: plan[name].map(json.dumps) for name in LISTS})
-    )
+    texts = {name: plan[name].map(json.dumps) for name in LISTS}
+    write_table(folder / "plan.csv", plan.assign(**texts))
 
 
 def check_planned(latin: dict) -> None:

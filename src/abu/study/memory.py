@@ -74,11 +74,9 @@ def advice(stage: str, system: str, values: dict, changed: dict, peak: int, root
     set_smaller = [f"{name} (now {values[key]})" for key, name in names.items()]
     if values.get("engine") in ("pool", "ray"):
         set_smaller.append("the number of tasks at once, by larger common.task_cpus or task_gpus,")
-    smaller = (
-        f"make {' or '.join(set_smaller)} smaller"
-        if set_smaller
-        else (f"none of {stage}'s parameters is a batch: it needs a machine with more memory")
-    )
+    smaller = f"make {' or '.join(set_smaller)} smaller"
+    if not set_smaller:
+        smaller = f"none of {stage}'s parameters is a batch: it needs a machine with more memory"
     plan = read(root / PLAN, STAGE, COLUMNS)
     if (stage, system) not in plan.index:
         predicted = "python -m abu.study.run plan predicts what it takes"

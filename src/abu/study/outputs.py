@@ -34,11 +34,6 @@ def lightened(notebook: nbformat.NotebookNode, most: int = MOST) -> nbformat.Not
     return light
 
 
-def stopped(output: nbformat.NotebookNode) -> bool:
-    """Whether an output only says that a notebook ended itself early, which is no error."""
-    return output.output_type == "error" and output.ename == "SystemExit"
-
-
 def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The executed notebook without what differs between two equal runs, and without the trace of
     one that ended itself early."""
@@ -49,5 +44,5 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not stopped(output)]
+            cell.outputs = [one for one in cell.outputs if one.get("ename") != "SystemExit"]
     return notebook

@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.study.checkout import settle
-from abu.study.commands import command
+from abu.study.commands import QUIET, command
 from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
 from abu.study.inputs import check_inputs
@@ -36,15 +36,11 @@ from abu.study.outputs import lightened, normalised
 from abu.study.remaining import where
 from abu.study.sources import SOURCES, check_watched, write_sources
 
-ENVIRONMENT = {  # read by the kernel at start-up
+ENVIRONMENT = QUIET | {  # read by the kernel at start-up
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    "GOMP_SPINCOUNT": "10000",  # threads that wait longer sleep, so that others run
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONWARNINGS": "ignore:IProgress not found,ignore:To exit",
     "SOURCE_DATE_EPOCH": "0",
-    "TQDM_DISABLE": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
 }
 ALONE = ("tune", "influence")  # they ask about the base system alone, in results/STAGE/base
 NOTHING = "For this kind of system nothing is done: params.yaml, `changes`.\n"
@@ -115,15 +111,10 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     begin, watch = time.perf_counter(), Watch()
     try:
         with progress_to_terminal(), watch:
-            notebook = papermill.execute_notebook(
-                str(root / "notebooks" / f"{stage}.ipynb"),
-                str(target),
-                values,
-                cwd=str(root),
-                progress_bar=False,
-                record_timing=False,
-                coalesce_streams=True,
-            )
+            source = str(root / "notebooks" / f"{stage}.ipynb")
+            options = {"cwd": str(root), "coalesce_streams": True}
+            options |= {"progress_bar": False, "record_timing": False}
+            notebook = papermill.execute_notebook(source, str(target), values, **options)
     except (DeadKernelError, PapermillExecutionError) as error:
         if not (why := reason(error)):
             raise

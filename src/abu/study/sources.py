@@ -8,16 +8,15 @@ DVC depends on paths, and such a parameter may as well be null, a name on a hub,
 stage whose parameters name a file is refused, and ``dvc repro`` with nothing to do runs nothing.
 """
 
-import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from abu.data.files import write_json
+from abu.data.manifest import fingerprint
+from abu.study.inputs import deps_of
 
 SOURCES = "sources"
 OUT = Path("results", SOURCES)
@@ -52,11 +51,8 @@ def named(study: dict, stage: str, root: Path) -> dict[str, Path]:
 def check_watched(study: dict, stage: str, root: Path) -> None:
     """Raise ValueError for a file that a stage's parameters name and on which DVC would not depend
     without ``common.watch``."""
-    file = root / "dvc.yaml"
-    stages = YAML(typ="safe").load(file)["stages"] if file.exists() else {}
-    if stage not in stages:
+    if not (deps := deps_of(stage, root)):
         return
-    deps = stages[stage].get("do", stages[stage])["deps"]
     for place, path in named(study, stage, root).items():
         within = lambda a, b: a == b or b in a.parents
         inside = any(within(path, root / dep) or within(root / dep, path) for dep in deps)
@@ -101,7 +97,7 @@ def write_sources(study: dict, root: Path) -> None:
     def digest(file: Path) -> str:
         stat, name = file.stat(), str(file.resolve())
         now = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        seen[name] = memo[name] if memo.get(name, [])[:3] == now else [*now, sha256(file)]
+        seen[name] = memo[name] if memo.get(name, [])[:3] == now else [*now, fingerprint(file)]
         return seen[name][3]
 
     (root / OUT).mkdir(parents=True, exist_ok=True)
@@ -115,8 +111,3 @@ def write_sources(study: dict, root: Path) -> None:
     if any(memo.get(name) != known for name, known in seen.items()):
         (root / MEMO.parent).mkdir(exist_ok=True)
         write_json(root / MEMO, memo | seen)
-
-
-def sha256(file: Path) -> str:
-    with file.open("rb") as bytes_of_it:
-        return hashlib.file_digest(bytes_of_it, "sha256").hexdigest()

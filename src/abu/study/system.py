@@ -71,20 +71,17 @@ def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
     if name == BASE:
         return System(name, components, unet, images, table, facts=facts, customized={}, **given)
     folder = results("customize", name)
-    if not (folder / "customized.json").is_file():
-        missing = f"{folder / 'customized.json'} is missing"
-        raise FileNotFoundError(f"no customized model {name!r}: {missing}")
-    customized = check_manifest(folder / "customized.json", {"base": trained["model"]})
+    if not (file := folder / "customized.json").is_file():
+        raise FileNotFoundError(f"no customized model {name!r}: {file} is missing")
+    customized = check_manifest(file, {"base": trained["model"]})
     weights, vectors = load_customized(folder)
     merge(unet, weights)
     components = add_tokens(components, vectors)
     exemplars = Prepared(folder, components.states)
     if shared := set(exemplars.ids) & set(ids):
         raise ValueError(f"exemplars of {name!r} have ids of other images: {sorted(shared)[:5]}")
-    latents, texts = (
-        stack(*arrays)
-        for arrays in ((exemplars.latents, images.latents), (exemplars.texts, images.texts))
-    )
+    latents = stack(exemplars.latents, images.latents)
+    texts = stack(exemplars.texts, images.texts)
     if images.counts is not None:
         ones = torch.full((len(exemplars.ids),), exemplars.texts.shape[1])
         counts = at_most(torch.cat([ones, images.counts]), texts.shape[1])
@@ -93,9 +90,8 @@ def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
     table = pd.concat(both, ignore_index=True)
     hashed = fingerprint(exemplars.manifest["latents"], facts["latents"])
     facts = {"ids": images.ids, "model": customized["model"], "latents": hashed}
-    return System(
-        name, components, unet, images, table, facts=facts, customized=customized, **given
-    )
+    given |= {"facts": facts, "customized": customized}
+    return System(name, components, unet, images, table, **given)
 
 
 def load_queries(

@@ -83,21 +83,17 @@ def run_tasks(
     missing = {n: partial(given, tasks[n]) for n, path in paths.items() if not path.exists()}
     engines = {"process": here, "pool": on_pool, "ray": on_ray}
     run = engines[engine.name](function, shared, missing, engine)
-    for name, tensors, seconds in (
-        track(run, progress, len(missing)) if missing and hours != 0 else ()
-    ):
+    finished = track(run, progress, len(missing)) if missing and hours != 0 else ()
+    for name, tensors, seconds in finished:
         arrays = {part: value.cpu().numpy() for part, value in tensors.items()}
-        write_atomically(paths[name], partial(save, {**arrays, SECONDS: np.float64(seconds)}))
+        arrays[SECONDS] = np.float64(seconds)
+        write_atomically(paths[name], partial(np.savez, **arrays))
         each(name, Result(f"{folder.name}/{paths[name].stem}", paths[name]))
         if time.monotonic() > end:
             run.close()
             break
     done = {name: path for name, path in paths.items() if path.exists()}
     return {name: Result(f"{folder.name}/{path.stem}", path) for name, path in done.items()}
-
-
-def save(arrays: dict[str, np.ndarray], file: Path) -> None:
-    np.savez(file, **arrays)
 
 
 def given(arguments: tuple) -> tuple:
