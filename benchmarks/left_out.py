@@ -90,9 +90,9 @@ def main(hours: str | None = None) -> None:
     queries, _, bank, chosen = reported()
     images = pd.read_csv("results/prepare/images.csv").set_index("id").loc[bank.ids]
     groups = groups_of(images)
-    options, asked, components, engine = opened()
+    _, asked, engine = opened()
     folder, plan = Path("scratch/left-out"), models_of(groups)
-    missing = record(folder, replace(asked, plan=plan), components, engine, hours and float(hours))
+    missing = record(folder, replace(asked, plan=plan), engine, hours and float(hours))
     print(f"{len(plan) - missing} of {len(plan)} models are recorded")
 
     if missing == len(plan):

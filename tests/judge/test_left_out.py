@@ -28,8 +28,8 @@ def test_each_removal_counts_where_it_was_meant() -> None:
     given = models, QUERIES, {"loss": LOSSES}, 0
     found = left_out_of(*given, {"all": ["plain"]})
     assert not (found.deviations.kind == "style").any(), "no removal was for styles"
-    assert list(found.found) == [1, 2]
-    assert found.found[2].loss.to_dict() == {"abu": 1.5, "pixel": 0.375}
+    assert list(found.by_k) == [1, 2]
+    assert found.by_k[2].loss.to_dict() == {"abu": 1.5, "pixel": 0.375}
     assert found.by_kind.loss.to_dict() == {("plain", "abu"): 1.5, ("plain", "pixel"): 0.375}
     assert found.table.index.tolist()[0] == (1, "abu")
     metrics = found.metrics

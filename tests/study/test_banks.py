@@ -26,7 +26,7 @@ def asked(tiny: Path, monkeypatch) -> Asked:
     trained = json.loads(Path("results/train/train.json").read_text())
     parts = load_system().components
     shared = retraining_of(trained, Prepared(Path("results/prepare")), parts, "cpu")
-    return asked_of(read(Path("params.yaml"))["retrain"], trained, shared, 16)
+    return asked_of(read(Path("params.yaml"))["retrain"], trained, shared, parts, 16)
 
 
 @pytest.fixture
@@ -42,11 +42,10 @@ def test_a_bank_goes_on_where_it_stopped_and_says_on_what(asked, folder, tmp_pat
     before, gone = read_bank(folder), folder / "models/seed-2-pair-001b.npz"
     gone.unlink()
     others = {path: path.stat().st_mtime_ns for path in (folder / "models").iterdir()}
-    parts = load_system().components
-    assert record(folder, asked, parts, Engine(), hours=0) == 1 and not gone.exists()
-    assert record(folder, asked, parts, Engine()) == 0
+    assert record(folder, asked, Engine(), hours=0) == 1 and not gone.exists()
+    assert record(folder, asked, Engine()) == 0
     gone.unlink()
-    assert record(folder, asked, parts, Engine(), hours=0) == 0, "its task was finished before"
+    assert record(folder, asked, Engine(), hours=0) == 0, "its task was finished before"
     after = read_bank(folder)
     assert {path: path.stat().st_mtime_ns for path in others} == others
     assert np.allclose(after.losses, before.losses, atol=1e-4)
@@ -58,7 +57,7 @@ def test_a_bank_goes_on_where_it_stopped_and_says_on_what(asked, folder, tmp_pat
     assert small.shape == (5, 3, 32, 32) and small.dtype == np.uint8
     gone.unlink()
     otherwise = replace(asked, facts=asked.facts | {"of": "2.0 in place of 2"})
-    assert record(folder, otherwise, parts, Engine()) == 0
+    assert record(folder, otherwise, Engine()) == 0
     assert gone.stem in read_bank(folder).models.name.tolist(), "it is of the bank's one name"
 
 

@@ -40,7 +40,7 @@ def asked(tiny: Path, monkeypatch, tmp_path) -> Asked:
     trained = json.loads(Path("results/train/train.json").read_text())
     parts = load_system().components
     shared = retraining_of(trained, Prepared(Path("results/prepare")), parts, "cpu")
-    return asked_of(read(Path("params.yaml"))["retrain"], trained, shared, 16)
+    return asked_of(read(Path("params.yaml"))["retrain"], trained, shared, parts, 16)
 
 
 def test_a_plan_comes_back_as_it_was_written(asked, tmp_path) -> None:
@@ -57,13 +57,13 @@ def test_a_plan_comes_back_as_it_was_written(asked, tmp_path) -> None:
 
 
 def test_squares_are_recorded_replayed_and_judged(asked, tmp_path) -> None:
-    plan, parts = planned(OPTIONS, asked), load_system().components
+    plan = planned(OPTIONS, asked)
     models = models_of(plan, OPTIONS["seed"])
     assert recorded_squares(latin_of(tmp_path), asked) is None
     squares = replace(asked, plan=models)
-    assert record(tmp_path / "latin", squares, parts, Engine(), hours=0) == len(models) == 6
+    assert record(tmp_path / "latin", squares, Engine(), hours=0) == len(models) == 6
     assert recorded_squares(latin_of(tmp_path), asked) is None, "no model so far"
-    assert record(tmp_path / "latin", squares, parts, Engine()) == 0
+    assert record(tmp_path / "latin", squares, Engine()) == 0
     latin, bank = (
         recorded_squares(latin_of(tmp_path), asked),
         read_bank(Path("results/retrain/bank")),
@@ -90,19 +90,19 @@ def test_squares_are_recorded_replayed_and_judged(asked, tmp_path) -> None:
 
 
 def test_a_plan_of_other_options_is_refused(asked, tmp_path) -> None:
-    latin, parts = latin_of(tmp_path), load_system().components
-    assert record_squares(latin, asked, parts, Engine(), hours=0) == (0, 6)
-    assert record_squares(latin, asked, parts, Engine(), hours=0) == (0, 6)
+    latin = latin_of(tmp_path)
+    assert record_squares(latin, asked, Engine(), hours=0) == (0, 6)
+    assert record_squares(latin, asked, Engine(), hours=0) == (0, 6)
     other = latin | {"seed": OPTIONS["seed"] + 1}
-    for asks in (recorded_squares, lambda *given: record_squares(*given, parts, Engine())):
+    for asks in (recorded_squares, lambda *given: record_squares(*given, Engine())):
         with pytest.raises(ValueError, match="options.json: squares are planned by {'seed': 3}, "):
             asks(other, asked)
 
 
 def test_models_of_another_plan_are_refused(asked, tmp_path) -> None:
-    plan, parts = planned(OPTIONS, asked), load_system().components
+    plan = planned(OPTIONS, asked)
     models = models_of(plan, OPTIONS["seed"])[:1]
-    record(tmp_path, replace(asked, plan=models), parts, Engine())
+    record(tmp_path, replace(asked, plan=models), Engine())
     latin, bank = read_bank(tmp_path), read_bank(Path("results/retrain/bank"))
     name = models[0].name
     other = plan.assign(images=plan.images.map(lambda ids: ids[:0]))

@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 def four(text: str) -> list[float]:
     """Edges of a region."""
-    edges = [float(part) for part in text.split(",")]
+    edges = [float(edge) for edge in text.split(",")]
     if len(edges) != 4:
         raise ValueError
     return edges

@@ -19,7 +19,7 @@ def check_asked(files: Sequence[Path], prompts: Sequence[str]) -> list[str | Non
         raise ValueError(f"{len(prompts)} prompts for {len(files)} pictures; {expected}")
     for file in files:
         if not file.is_file():
-            found = "is a folder" if file.is_dir() else "is missing"
-            raise FileNotFoundError(f"{file} {found}; expected a picture")
+            said = "is a folder" if file.is_dir() else "is missing"
+            raise FileNotFoundError(f"{file} {said}; expected a picture")
         as_seen(file)
     return list(prompts) if len(prompts) == len(files) else (list(prompts) or [None]) * len(files)

@@ -93,7 +93,7 @@ class Asker:
         image to name, FileNotFoundError for a missing picture.
         """
         files = [Path(file) for file in pictures]
-        asked = check_asked(files, prompts)
+        prompt_of_each = check_asked(files, prompts)
         if top < 1:
             raise ValueError(f"top is {top}; expected 1 or more")
         if self.store is None and not exact:
@@ -103,7 +103,7 @@ class Asker:
                 f"exact, which takes the finite step on all {len(self.system.images)} images"
             )
         read = partial(read_question, self.system, region=region)
-        questions = [read(file, prompt) for file, prompt in zip(files, asked)]
+        questions = [read(file, prompt) for file, prompt in zip(files, prompt_of_each)]
         if guess:
             questions = [self.guessed(q) if q.prompt is None else q for q in questions]
         moves = [self.move(question) for question in questions]
@@ -123,8 +123,8 @@ class Asker:
     def guessed(self, question: Question) -> Question:
         """A picture with the caption that fits it best for its prompt."""
         captions = self.system.table.caption.astype(str).tolist()
-        asked = self.cached.attribution, captions, question.name, question.latents
-        caption, text = best_caption(*asked)
+        shared = self.cached.attribution
+        caption, text = best_caption(shared, captions, question.name, question.latents)
         return replace(question, prompt=caption, text=text, guessed=True)
 
     def move(self, question: Question) -> Move:
@@ -138,8 +138,8 @@ class Asker:
                 whole = {name: newton.relative_norm * unit[0] for name, unit in units.items()}
                 return Move(whole, newton.relative_norm, units)
         regions = () if question.region is None else (question.region,)
-        asked = [question.name], question.latents[None], question.text[None], regions
-        whole = move_of(replace(shared, queries=Queries(*asked)), 0, newton)
+        query = [question.name], question.latents[None], question.text[None], regions
+        whole = move_of(replace(shared, queries=Queries(*query)), 0, newton)
         return Move(whole, norm(whole) / shared.length(), units)
 
     def gradients(self, question: Question) -> Tensors:
@@ -173,7 +173,7 @@ class Asker:
             "caption": images.caption.astype(str).tolist(),
             "file": images.file.tolist(),
         }
-        own = question.prompt is not None and not question.guessed
-        text = question.text if own else self.system.empty  # a fitting caption lowers any loss
-        known = self.standing.judge(question.name, question.latents, text, own)
+        prompted = question.prompt is not None and not question.guessed
+        text = question.text if prompted else self.system.empty  # a fitting caption lowers any loss
+        known = self.standing.judge(question.name, question.latents, text, prompted)
         return Reply(question, pd.DataFrame(columns), *known)

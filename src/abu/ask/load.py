@@ -44,14 +44,14 @@ def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
     if systems[system]["kind"] == "reference":
         raise ValueError(f"system {system!r} has no pictures of its own; ask --system NAME")
     check_inputs("unlearn", system, root)
-    common, asked = study["common"], study["influence"]
+    common, options = study["common"], study["influence"]
     changes = study["changes"][study["systems"][system]["kind"]].get("unlearn")
     unlearned = study["unlearn"] | (changes or {})
     with chdir(root):
         device = use_device(common["device"], common["threads"])
         loaded = load_system(system, device)
         speed = {name: common[name] for name in ("precision", "compile", "channels_last")}
-        cached = load_cached(loaded, common["seed"], asked["batch_size"], device, speed)
+        cached = load_cached(loaded, common["seed"], options["batch_size"], device, speed)
         newton = newton_of(unlearned, cached)
         standing = standing_of(loaded, cached)
         store = basis = None
@@ -59,7 +59,7 @@ def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
             store = read_cache(results("cache", system), cached.manifest, "c", "store")
             shared = cached.attribution
             basis = leading(shared.curvature, shared.denoiser.weights, dimension)
-    draws, flips = max(2, asked["gradient_draws"]), unlearned["flips_reduce"]
+    draws, flips = max(2, options["gradient_draws"]), unlearned["flips_reduce"]
     return Asker(root, loaded, cached, newton, draws, flips, standing, store, basis)
 
 

@@ -69,10 +69,10 @@ def from_store(
     """
     parts: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in queries]
     for start in range(0, len(store), CHUNK):
-        part = torch.as_tensor(np.asarray(store[start : start + CHUNK])).float()
-        for own, coordinates, r in zip(parts, queries, lengths):
-            linear, curved = next(answer(part, coordinates, dims, len(part)))
+        chunk = torch.as_tensor(np.asarray(store[start : start + CHUNK])).float()
+        for scored, coordinates, r in zip(parts, queries, lengths):
+            linear, curved = next(answer(chunk, coordinates, dims, len(chunk)))
             rises = r * linear + r * r * curved.mean(-1)
             scores = over_flips(rises.double().mean((-2, -1)), flips)
-            own.append((scores[0], jackknife(scores[1:]), reduced(rises[0].double(), flips)[1]))
-    return [Scores(*(torch.cat(column) for column in zip(*own))) for own in parts]
+            scored.append((scores[0], jackknife(scores[1:]), reduced(rises[0].double(), flips)[1]))
+    return [Scores(*(torch.cat(column) for column in zip(*scored))) for scored in parts]

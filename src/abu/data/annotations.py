@@ -18,7 +18,8 @@ def read_annotations(path: Path) -> list[Row]:
     COCO: ``images`` (id, file_name), ``annotations`` (image_id, caption). Karpathy: ``images``
     (cocoid or imgid, filepath, filename, sentences with raw). A folder's ``.jsonl`` or ``.csv``:
     rows with file_name and text or caption, in jsonl also a list of them; a picture's id is the
-    number of its first row, from 0, and more rows of it are more captions.
+    number of its first row, from 0, and more rows of it are more captions. An empty cell is none;
+    an empty text elsewhere is a caption, that of a picture which is learned without words.
 
     Raises ValueError, which names the record, for another form or a caption that is no text.
     """
@@ -86,6 +87,8 @@ def folder(path: Path) -> Iterator[Row]:
         if len(named) > 1 or not isinstance(record.get("file_name"), str):
             raise Refused(f"{where} has {list(record)}; expected file_name, and text or caption")
         given = record[named[0]] if named else []
+        if not given and path.suffix.lower() == ".csv":
+            given = []
         captions = [text(one, where) for one in (given if isinstance(given, list) else [given])]
         fields, file = without(record, *named), record["file_name"]
         first = rows.setdefault(file, (number, file, [], fields))

@@ -38,8 +38,7 @@ def load_captions(
     """Records of an annotations file (``abu.data.annotations``) in the order of its images.
 
     ``keep`` maps a field to its allowed values, e.g. ``{"group": ["smileys-emotion"]}``.
-    A blank caption, as an empty cell is, is none. ``uncaptioned``: ``refuse`` images without a
-    caption, or ``drop`` them and say how many.
+    ``uncaptioned``: ``refuse`` images without a caption, or ``drop`` them and say how many.
     ``captions``: the first so many of an image, and how many are left out is said; None: all.
     Raises ValueError for a file of another form, a caption that is no text, duplicate ids, an image
     without a caption, an empty selection, or no caption asked for; FileNotFoundError for a missing
@@ -59,10 +58,6 @@ def load_captions(
     ]
     if not rows:
         raise ValueError(f"{annotations} has no image where {keep}")
-    kept = [(id, file, [text for text in texts if text.strip()], r) for id, file, texts, r in rows]
-    if blank := sum(len(row[2]) for row in rows) - sum(len(row[2]) for row in kept):
-        print(f"{blank} captions are blank and are left out")
-        rows = kept
     if bare := [id for id, _, texts, _ in rows if not texts]:
         if uncaptioned == "refuse" or len(bare) == len(rows):
             raise ValueError(

@@ -53,8 +53,8 @@ def read_judged(
     elif len(several) > 1:
         raise ValueError(f"{path} has the methods {several}; choose one by --method NAME")
     if pd.api.types.is_numeric_dtype(table["query"]):
-        own = path.resolve().is_relative_to(RESULTS)
-        numbered = read_queries(RESULTS / "generate/base/queries.csv") if own else queries
+        of_study = path.resolve().is_relative_to(RESULTS)
+        numbered = read_queries(RESULTS / "generate/base/queries.csv") if of_study else queries
         numbers = dict(zip(numbered["query"], numbered.name))
         table["query"] = table["query"].map(numbers).fillna(table["query"].astype(str))
     if unknown := sorted(set(table["query"]) - set(queries.name)):

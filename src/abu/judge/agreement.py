@@ -40,8 +40,8 @@ def recalls(
     """Share of the finite top ``k`` among the first ``candidates`` of each method's, for candidates
     that are ``shares`` of the images, as many as ``k`` or more; a column a method."""
     counts = [count for share in shares if (count := round(share * finite.shape[1])) >= k]
-    found = lambda scores: [found_among(scores, finite, count, k).mean() for count in counts]
-    columns = {name: found(scores) for name, scores in methods.items()}
+    recall_of = lambda scores: [found_among(scores, finite, count, k).mean() for count in counts]
+    columns = {name: recall_of(scores) for name, scores in methods.items()}
     return pd.DataFrame({"candidates": counts, **columns})
 
 
@@ -70,8 +70,8 @@ def estimators_of(
     """Of answers by ``what`` they have and how many of it (``value``): mean rank correlation with
     the ``finite`` scores [Q, N] at each query's relative norm, ``lengths`` [Q]."""
     rows = []
-    for (what, value), part in parts.items():
-        like = correlations(part.rise(lengths), finite).mean()
+    for (what, value), quick in parts.items():
+        like = correlations(quick.rise(lengths), finite).mean()
         rows.append({"what": what, "value": value, "spearman": like})
     return pd.DataFrame(rows)
 

@@ -16,11 +16,11 @@ def spread(rises: Tensor, counts: Tensor | None = None) -> Tensor:
     """
     captions, times = rises.shape[-2:]
     everyone = torch.tensor(captions) if counts is None else counts.clamp(max=captions)
-    own = everyone.expand(rises.shape[:-2])
+    captions_of_each = everyone.expand(rises.shape[:-2])
     differences = rises.diff(dim=-1).square().mean(-1)
-    has = torch.arange(captions) < own[..., None]
-    each = differences.where(has, 0).sum(-1) / own
-    return (each / 2 / (own * times)).sqrt()
+    has = torch.arange(captions) < captions_of_each[..., None]
+    each = differences.where(has, 0).sum(-1) / captions_of_each
+    return (each / 2 / (captions_of_each * times)).sqrt()
 
 
 def reduced(

@@ -21,7 +21,7 @@ def clustered(values: np.ndarray, clusters: np.ndarray, seed: int, resamples: in
     for b in range(resamples):
         draw = stream(seed, "clusters", b)
         drawn = (rows_of[c] for c in draw.integers(len(rows_of), size=len(rows_of)))
-        rows = np.concatenate([own[draw.integers(len(own), size=len(own))] for own in drawn])
+        rows = np.concatenate([at[draw.integers(len(at), size=len(at))] for at in drawn])
         means[b] = values[rows].mean(0)
     return means
 

@@ -110,8 +110,8 @@ def answers(
         raise ValueError(f"{bank.folder} was not asked about {lacking[:5]} of {latin.folder}")
     whole = bank.models[bank.models.seed.isin(seeds) & (bank.models.pair < 0)]
     if len(seeds) != 1 or len(whole) != 1:
-        found = f"{latin.folder} has models of seeds {sorted(seeds)}"
-        raise ValueError(f"{found}; expected one, of which {bank.folder} has a whole model")
+        said = f"{latin.folder} has models of seeds {sorted(seeds)}"
+        raise ValueError(f"{said}; expected one, of which {bank.folder} has a whole model")
     removed = {model.name: model.removed for model in models_of(plan, 0)}
     for row, name in enumerate(latin.models.name):
         if removed.get(name) != tuple(sorted(latin.removed(row))):
@@ -122,15 +122,15 @@ def answers(
         values[there]  # of the squares' queries
         for values in (mean(bank, whole.index[0]), drawn(bank, whole.name.iloc[0]))
     )
-    own, rows = embed(pictures), []
+    embedded, rows = embed(pictures), []
     for row, name in enumerate(latin.models.name):
-        asked = plan[plan.model == name]["query"]
-        at = [place[query] for query in asked]
+        names = plan[plan.model == name]["query"]
+        at = [place[query] for query in names]
         now = drawn(latin, name)[at]
         mse = ((now - pictures[at]) ** 2).mean((1, 2, 3)).numpy()
-        clip = 1 - torch.cosine_similarity(embed(now), own[at], dim=-1).numpy()
+        clip = 1 - torch.cosine_similarity(embed(now), embedded[at], dim=-1).numpy()
         values = {"loss": mean(latin, row)[at], "mse": mse, "clip": clip}
-        rows.append(pd.DataFrame({"model": name, "query": asked.to_numpy(), **values}))
+        rows.append(pd.DataFrame({"model": name, "query": names.to_numpy(), **values}))
     none = pd.DataFrame({"loss": floor, "mse": 0.0, "clip": 0.0}, index=list(place))
     return pd.concat(rows).set_index(["model", "query"]), none
 
@@ -142,8 +142,8 @@ def rises(plan: pd.DataFrame, measured: pd.DataFrame, floor: pd.DataFrame) -> pd
     there = plan.model.isin(measured.index.unique("model"))
     whole = plan[there.groupby([plan[name] for name in SQUARE]).transform("all")]
     at = measured.loc[pd.MultiIndex.from_frame(whole[["model", "query"]])]
-    found = at.to_numpy() - floor.loc[whole["query"]].to_numpy()
-    return whole.assign(**dict(zip(measured.columns, found.T))).reset_index(drop=True)
+    risen = at.to_numpy() - floor.loc[whole["query"]].to_numpy()
+    return whole.assign(**dict(zip(measured.columns, risen.T))).reset_index(drop=True)
 
 
 def still_named(
@@ -178,13 +178,13 @@ def summary(found: pd.DataFrame, against: str, value: str = "loss", seed: int = 
         chosen = [stream(seed, "latin", b).integers(n, size=n) for b in range(RESAMPLES)]
         drawn = pd.DataFrame(wide.to_numpy()[chosen].mean(1), columns=wide.columns)
         low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-        part = pd.DataFrame({"rise": wide.mean(), "low": low, "high": high})
-        part["over"], part["times"] = part.rise - other, part.rise / other
-        part["p"] = drawn.sub(drawn[against], axis=0).apply(lambda d: two_sided(d.to_numpy()))
-        part["queries"] = n
-        part["images"] = rows.images.str.len().groupby(rows.method).mean()
-        part = part.reset_index().assign(**dict(zip(SQUARE, square)))
-        parts.append(part.sort_values("rise", ascending=False, kind="stable"))
+        means = pd.DataFrame({"rise": wide.mean(), "low": low, "high": high})
+        means["over"], means["times"] = means.rise - other, means.rise / other
+        means["p"] = drawn.sub(drawn[against], axis=0).apply(lambda d: two_sided(d.to_numpy()))
+        means["queries"] = n
+        means["images"] = rows.images.str.len().groupby(rows.method).mean()
+        means = means.reset_index().assign(**dict(zip(SQUARE, square)))
+        parts.append(means.sort_values("rise", ascending=False, kind="stable"))
     table = pd.concat(parts)
     compared = (table.method != against).to_numpy()
     table.loc[~compared, "p"] = np.nan
@@ -205,6 +205,6 @@ def summaries(
         for measure in ("loss", "mse", "clip")
         if measure in found
     }
-    for kind, part in found.groupby(found["query"].map(kinds), sort=False):
-        parts["loss", kind] = summary(part, against, seed=seed).assign(p=np.nan, p_holm=np.nan)
+    for kind, rows in found.groupby(found["query"].map(kinds), sort=False):
+        parts["loss", kind] = summary(rows, against, seed=seed).assign(p=np.nan, p_holm=np.nan)
     return pd.concat(parts, names=["measure", "kind"]).reset_index()[COLUMNS]

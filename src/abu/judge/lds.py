@@ -153,15 +153,15 @@ def compare(
     columns = ["kind", "method", "other", "difference", "low", "high", "p"]
     if not named:
         return pd.DataFrame(columns=[*columns, "p_holm", "apart"])
-    asked = list(dict.fromkeys(kind for kind, *_ in named))
+    named_kinds = list(dict.fromkeys(kind for kind, *_ in named))
     used = list(dict.fromkeys(name for _, *pair in named for name in pair))
-    groups = [np.flatnonzero((of_kind == kind) | (kind == ALL)) for kind in asked]
+    groups = [np.flatnonzero((of_kind == kind) | (kind == ALL)) for kind in named_kinds]
     told = [predicted(scores[name], halves) for name in used]
     enough = max(resamples, 200 * len(named))  # the least p, corrected, is 0.01
     spread = resampled(told, differences.T, groups, seed, enough)
     each, rows = {name: lds(scores[name], halves, differences) for name in used}, []
     for kind, a, b in named:
-        g = asked.index(kind)
+        g = named_kinds.index(kind)
         drawn = spread[used.index(a), g] - spread[used.index(b), g]
         low, high = np.percentile(drawn, [2.5, 97.5])
         row = (kind, a, b, (each[a] - each[b])[groups[g]].mean(), low, high, two_sided(drawn))

@@ -89,7 +89,7 @@ def leaderboard_of(
     values = {name: of(name, values) for name, values in scores.items()}
     given = verdict.halves, verdict.differences, judged.kind
     table = table_of(values, *given, seed)
-    by_kind = (means_by_kind(verdict.lds(found), judged.kind) for found in scores.values())
+    by_kind = (means_by_kind(verdict.lds(raw), judged.kind) for raw in scores.values())
     table["raw"] = [mean for means in by_kind for mean in means.values()]
     r, both = seeds_agree(bank, queries.name, latents)
     means = means_by_kind(r, judged.kind) if len(r) else {}

@@ -20,23 +20,23 @@ MEASURES = ("loss", "mse", "clip")  # clip is a similarity, so removal lowers it
 class LeftOut:
     """What retrainings say of removals.
 
-    ``deviations``: those that a removal was meant for; ``found``: by K, their ``summary``;
+    ``deviations``: those that a removal was meant for; ``by_k``: their ``summary`` by K;
     ``by_kind``: of the largest K, (kind, method); ``floor``: means of what another seed alone does.
     Each may be empty.
     """
 
     deviations: pd.DataFrame
-    found: dict[int, pd.DataFrame]
+    by_k: dict[int, pd.DataFrame]
     by_kind: pd.DataFrame
     floor: pd.Series
 
     @property
     def table(self) -> pd.DataFrame:
-        """All of ``found``, (k, method)."""
-        if not self.found:
+        """All of ``by_k``, (k, method)."""
+        if not self.by_k:
             none = pd.MultiIndex.from_tuples([], names=["k", "method"])
             return pd.DataFrame(columns=["loss"], index=none)
-        return pd.concat(self.found, names=["k"])
+        return pd.concat(self.by_k, names=["k"])
 
     @property
     def metrics(self) -> dict[str, dict]:
@@ -44,9 +44,9 @@ class LeftOut:
         metrics = {}
         if len(self.floor):
             metrics["floor"] = self.floor.to_dict()
-        for k, table in self.found.items():
-            own = table[[name for name in table if not name.startswith("raw_")]]
-            metrics[f"k={k}"] = {method: row.dropna().to_dict() for method, row in own.iterrows()}
+        for k, table in self.by_k.items():
+            net = table[[name for name in table if not name.startswith("raw_")]]
+            metrics[f"k={k}"] = {method: row.dropna().to_dict() for method, row in net.iterrows()}
         return metrics
 
 
@@ -126,15 +126,15 @@ def left_out_of(
     ]
     table = table[meant]
     outs = table[table.k > 0]
-    found = {int(k): summary(part) for k, part in outs.groupby("k")}
+    by_k = {int(k): summary(rows) for k, rows in outs.groupby("k")}
     by_kind = pd.DataFrame(columns=["kind", "method", "loss"])
-    if found:
-        most = outs[outs.k == max(found)]
-        parts = {kind: summary(part) for kind, part in most.groupby("kind", sort=False)}
+    if by_k:
+        most = outs[outs.k == max(by_k)]
+        parts = {kind: summary(rows) for kind, rows in most.groupby("kind", sort=False)}
         by_kind = pd.concat(parts, names=["kind"])
     other = table[(table.method == "none") & (table.seed != seed)]
     floor = other.groupby("query")[[f"raw_{name}" for name in measured]].mean()
-    return LeftOut(table, found, by_kind, floor.mean() if len(floor) else pd.Series(dtype=float))
+    return LeftOut(table, by_k, by_kind, floor.mean() if len(floor) else pd.Series(dtype=float))
 
 
 def pictures_without(
@@ -153,11 +153,11 @@ def pictures_without(
     group_of = {kind: name for name, kinds in groups.items() for kind in kinds}
     others = models.index[(models.method == "none") & (models.seed != seed)]
     drawn = {"nothing removed, another seed": pictures[others[0]]} if len(others) else {}
-    asked = models[(models.k == k) & (models.draw == 0) & (models.seed == seed)]
-    for method, part in asked.groupby("method", sort=False):
-        own = dict(zip(part.group, part.index))
+    without = models[(models.k == k) & (models.draw == 0) & (models.seed == seed)]
+    for method, runs in without.groupby("method", sort=False):
+        row_of = dict(zip(runs.group, runs.index))
         rows = [
-            own.get(f"query {row.query}", own.get(group_of.get(row.kind), part.index[0]))
+            row_of.get(f"query {row.query}", row_of.get(group_of.get(row.kind), runs.index[0]))
             for row in queries.itertuples()
         ]
         drawn[f"without {method}"] = pictures[rows, range(len(queries))]

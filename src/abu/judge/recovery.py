@@ -23,11 +23,11 @@ def measure(
     exemplar.
     """
     rows, ranks = [], []
-    for part in scores:
-        wide = part.pivot(index=["method", "query"], columns="image_id", values="score")
+    for scored in scores:
+        wide = scored.pivot(index=["method", "query"], columns="image_id", values="score")
         if bad := int(wide.isna().any(axis=1).sum()):
-            found = f"{bad} of {len(wide)} rankings lack images"
-            raise ValueError(f"{found}; expected all of {wide.shape[1]}")
+            said = f"{bad} of {len(wide)} rankings lack images"
+            raise ValueError(f"{said}; expected all of {wide.shape[1]}")
         if lacking := set(exemplars) - set(wide.columns):
             raise ValueError(f"exemplars {sorted(lacking)[:5]} were not scored")
         relevant = wide.columns.isin(exemplars)
@@ -71,8 +71,8 @@ def summaries(rows: pd.DataFrame, seed: int = 0) -> dict[tuple[str, str], pd.Dat
     name)."""
     groups = {("all", "all"): rows}
     for group in ("category", "model"):
-        groups |= {(group, name): part for name, part in rows.groupby(group, sort=False)}
-    return {key: summarize(part, seed) for key, part in groups.items()}
+        groups |= {(group, name): members for name, members in rows.groupby(group, sort=False)}
+    return {key: summarize(members, seed) for key, members in groups.items()}
 
 
 def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +80,6 @@ def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray
     scores of one method."""
     of_queries = scores[scores["query"].isin(queries)]
     ranked = of_queries.sort_values("score", ascending=False, kind="stable")
-    by_query = {query: part.head(top) for query, part in ranked.groupby("query")}
+    by_query = {query: rows.head(top) for query, rows in ranked.groupby("query")}
     stacked = lambda column: np.stack([by_query[query][column].to_numpy() for query in queries])
     return stacked("image_id"), stacked("score")

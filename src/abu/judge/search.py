@@ -98,10 +98,10 @@ class Search:
     def panels(self) -> dict[str, pd.DataFrame]:
         """By method with options, what the judge says by an option and the sharpness."""
         panels = {}
-        for method, part in self.table().groupby("method", sort=False):
-            rows = [name for name in OPTIONS if name in part and part[name].nunique() > 1]
-            if rows and part.sharpness.nunique(dropna=False) > 1:
+        for method, settings in self.table().groupby("method", sort=False):
+            rows = [name for name in OPTIONS if name in settings and settings[name].nunique() > 1]
+            if rows and settings.sharpness.nunique(dropna=False) > 1:
                 told = {"index": rows[-1], "columns": "sharpness", "values": "judged"}
-                filled = part.assign(sharpness=part.sharpness.fillna(0))
+                filled = settings.assign(sharpness=settings.sharpness.fillna(0))
                 panels[method] = filled.pivot_table(**told, aggfunc="max")
         return panels

@@ -13,16 +13,16 @@ def each_query(
     of the ``right`` images, bool [Q, N], by ``scores`` [Q, N]: average ``precision``, and, of the
     ``known`` queries, bool [Q], ``own_recall``, their share in the top (own + 1), and its
     ``chance``. NaN where there is none. ``rises``: [unlearned, measured]."""
-    own, n, rises = right.sum(1), scores.shape[1], np.asarray(rises, float)
+    counts, n, rises = right.sum(1), scores.shape[1], np.asarray(rises, float)
     others = np.where(np.eye(len(rises), dtype=bool), 0.0, rises).sum(1) / max(len(rises) - 1, 1)
     table = pd.DataFrame({"rise": rises.diagonal(), "others_rise": others})
     if len(rises) < 2:
         table["others_rise"] = np.nan
-    for q in np.flatnonzero(own):
+    for q in np.flatnonzero(counts):
         table.loc[q, "precision"] = average_precision(scores[q], right[q])
         if known[q]:
-            table.loc[q, "own_recall"] = recall(scores[q], right[q], int(own[q]) + 1)
-            table.loc[q, "chance"] = min(int(own[q]) + 1, n) / n
+            table.loc[q, "own_recall"] = recall(scores[q], right[q], int(counts[q]) + 1)
+            table.loc[q, "chance"] = min(int(counts[q]) + 1, n) / n
     return table.reindex(columns=["rise", "others_rise", "own_recall", "chance", "precision"])
 
 

@@ -38,8 +38,9 @@ class Verdict:
     def since(self, pair: int) -> "Verdict":
         """By its pairs from a number on alone."""
         later = np.array(self.pairs, int) >= pair
-        kept = {"halves": self.halves[later], "differences": self.differences[later]}
-        return replace(self, **kept, pairs=[number for number in self.pairs if number >= pair])
+        pairs = [number for number in self.pairs if number >= pair]
+        halves, differences = self.halves[later], self.differences[later]
+        return replace(self, halves=halves, differences=differences, pairs=pairs)
 
 
 def verdict_of(
@@ -51,8 +52,8 @@ def verdict_of(
     known = rows >= 0
     seed = seeds[nth] if nth < len(seeds) else None
     halves, differences, pairs = bank.pairs(seed, tuning)
-    asked = rows[known]
-    return Verdict(known, asked, halves, differences[:, asked], pairs, seed)
+    known_rows = rows[known]
+    return Verdict(known, known_rows, halves, differences[:, known_rows], pairs, seed)
 
 
 def two_seeds(bank: Bank, names: Sequence[str], latents: np.ndarray) -> list[np.ndarray]:

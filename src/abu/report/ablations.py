@@ -21,9 +21,9 @@ def markdown(table: pd.DataFrame) -> str:
         heading: measure for heading, measure in MEASURES.items() if table[measure[0]].notna().any()
     }
     lines = [["", "", *shown], ["---"] * (2 + len(shown))]
-    for factor, part in table.groupby(level="factor", sort=False):
-        for place, ((_, value), line) in enumerate(part.iterrows()):
-            cells = [cell(part, line, metric, more) for metric, more in shown.values()]
+    for factor, choices in table.groupby(level="factor", sort=False):
+        for place, ((_, value), line) in enumerate(choices.iterrows()):
+            cells = [cell(choices, line, metric, more) for metric, more in shown.values()]
             label = f"{value} (default)" if line.default else value
             cells = cells if line.state == "ran" else [line.state, *[""] * (len(shown) - 1)]
             lines.append([factor if place == 0 else "", label, *cells])

@@ -85,11 +85,11 @@ def parts_are_told(local: dict) -> Claim:
     if (least := 2 * 0.5 ** local["composites"]) >= 0.05:
         few = f"{local['composites']} composites in localize.pairs; expected 6 or more"
         return Claim(claim, UNASKED, f"{few} (least p: {min(least, 1):.2g})")
-    error, found = local["choice_se"], [local[f"average_precision{k}"] for k in ("", "_whole")]
-    verdict = OPEN if not local["p"] < 0.05 else HELD if found[0] > found[1] else NOT
+    error, precisions = local["choice_se"], [local[f"average_precision{k}"] for k in ("", "_whole")]
+    verdict = OPEN if not local["p"] < 0.05 else HELD if precisions[0] > precisions[1] else NOT
     spread = f" (standard error {error:.0%})" if error else ""
     choice = f"the boxed part's images stand above the other's in {local['choice']:.0%}{spread}"
-    both = f"average precision {found[0]:.2f} with the box, {found[1]:.2f} without"
+    both = f"average precision {precisions[0]:.2f} with the box, {precisions[1]:.2f} without"
     return Claim(claim, verdict, f"{choice}; {both}, p = {local['p']:.2g}")
 
 

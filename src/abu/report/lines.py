@@ -52,10 +52,10 @@ def trends(table, value: str, error: str, label: str) -> Figure:
     """Means with error bars over K from a table indexed by (k, method), one line a method."""
     figure, axis = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
     parts = dict(list(table.groupby(level="method", sort=False)))
-    for method, part in parts.items():
-        part = part.droplevel("method").sort_index()
+    for method, over_k in parts.items():
+        over_k = over_k.droplevel("method").sort_index()
         options = drawn_as(method) | {"marker": look(method)[2], "markersize": 4, "capsize": 2}
-        axis.errorbar(part.index, part[value], yerr=part[error], label=method, **options)
+        axis.errorbar(over_k.index, over_k[value], yerr=over_k[error], label=method, **options)
     axis.axhline(0, **CHANCE)
     axis.set(xlabel="K: images removed for each query", ylabel=label)
     beside(axis, len(parts))

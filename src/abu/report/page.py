@@ -70,7 +70,7 @@ def answers_of(
     ``right``: ids known to be right, by query; ``after``: pictures [Q, 3, H, W] by name;
     ``errors``: standard errors by method, a row a query and a column an image; ``judged``: by
     query and method."""
-    firsts = {method: best(part, queries["query"].tolist(), top) for method, part in scores}
+    firsts = {method: best(scored, queries["query"].tolist(), top) for method, scored in scores}
     rows = queries[["query", "name", "kind", "prompt"]].rename_axis(None).itertuples(index=False)
     error_of = {method: table.to_dict("index") for method, table in (errors or {}).items()}
     answers = []
@@ -78,9 +78,9 @@ def answers_of(
         known = right.get(row.query, set())
         shown = {}
         for method, (ids, values) in firsts.items():
-            own = error_of.get(method, {}).get(row.query, {})
+            error_by_id = error_of.get(method, {}).get(row.query, {})
             shown[method] = [
-                First(int(id), float(score), int(id) in known, own.get(int(id)))
+                First(int(id), float(score), int(id) in known, error_by_id.get(int(id)))
                 for id, score in zip(ids[i], values[i])
             ]
         redrawn = {name: drawn[i] for name, drawn in (after or {}).items()}

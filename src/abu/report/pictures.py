@@ -72,11 +72,11 @@ def strips(queries, names, tops, scores, right, size: float = 0.66, regions=None
     figure, axes = frames(count, k + 1, NAMES, [1] * count, side)
     before = None
     for q in range(count):
-        own = np.asarray(faded(queries[q], regions[q] if regions else None))
+        shown = np.asarray(faded(queries[q], regions[q] if regions else None))
         name_row(axes[q, 0], names[q])
-        if before is None or not np.array_equal(own, before):
-            place(axes[q, 0], own, "", INK)
-        before = own
+        if before is None or not np.array_equal(shown, before):
+            place(axes[q, 0], shown, "", INK)
+        before = shown
         for n in range(k):
             frame = GREEN if right[q][n] else None
             place(axes[q, n + 1], tops[q][n], f"{scores[q][n]:.2g}", frame)

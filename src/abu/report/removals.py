@@ -20,7 +20,7 @@ def removals(table: pd.DataFrame, by_kind: pd.DataFrame) -> None:
         trends(table, "loss", "loss_se", MEASURED["loss"])
     of = lambda name: most[[name, f"{name}_se"]].set_axis(["mean", "error"], axis=1)
     intervals({label: of(name) for name, label in MEASURED.items()}, "mean", "error", f"K = {k}")
-    kinds = {kind: part.droplevel(0) for kind, part in by_kind.groupby("kind", sort=False)}
+    kinds = {kind: rows.droplevel(0) for kind, rows in by_kind.groupby("kind", sort=False)}
     intervals({"all": most, **kinds}, "loss", "loss_se", f"rise of the loss, K = {k}")
 
 
@@ -32,8 +32,8 @@ def removed(table: pd.DataFrame, floor: pd.Series | None = None) -> str:
         said.append(f"Another seed alone: {floor.round(4).to_dict()}")
     if not len(table):
         said.append("No method's images were removed.")
-    for k, part in table.groupby(level="k"):
-        worst_first = part.droplevel("k").sort_values("loss", ascending=False)
+    for k, rows in table.groupby(level="k"):
+        worst_first = rows.droplevel("k").sort_values("loss", ascending=False)
         each = [
             f"{row.Index} {row.loss:.3f} ± {row.loss_se:.3f}" for row in worst_first.itertuples()
         ]

@@ -28,10 +28,10 @@ def judged_of(
     ``numbers``: of the Q queries; ``scores``: [Q, N] by method, and how much ``sharpness`` each is
     given, as in ``abu.judge.sharpen``.
     """
-    asked = np.asarray(numbers)[verdict.known]
+    known = np.asarray(numbers)[verdict.known]
     of = lambda method: sharpen(scores[method][verdict.known], sharpness.get(method))
     values = {method: of(method) for method in scores}
-    number_of = {f"query {number}": int(number) for number in asked}
+    number_of = {f"query {number}": int(number) for number in known}
     given = verdict.halves, verdict.differences, list(number_of)
     judged: dict[int, dict[str, Measured]] = {number: {} for number in number_of.values()}
     for row in table_of(values, *given, seed, resamples).itertuples():

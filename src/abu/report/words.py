@@ -22,7 +22,7 @@ def foretold(linear: pd.DataFrame, judged: dict) -> str:
     """Which method's mean is the highest, over all queries and by kind: ``linear`` has
     kind, method, lds, low, high; ``judged`` the numbers of queries and pairs, and the correlation
     of two seeds where it is known."""
-    best = {kind: part.loc[part.lds.idxmax()] for kind, part in linear.groupby("kind", sort=False)}
+    best = {kind: rows.loc[rows.lds.idxmax()] for kind, rows in linear.groupby("kind", sort=False)}
     says = {kind: f"{row.method} {scored(row)}" for kind, row in best.items()}
     over = f"Over {judged['queries']} queries and {judged['pairs']} pairs of halves"
     r = judged.get("seed_correlation")
@@ -41,16 +41,16 @@ def told(compared: pd.DataFrame, name: Callable = differs) -> tuple[str, str, st
     ahead of, behind, and not told apart from."""
     apart, ahead = compared.apart.astype(bool), compared.difference > 0
     parts = (compared[apart & ahead], compared[apart & ~ahead], compared[~apart])
-    return tuple(", ".join(map(name, part.itertuples())) or "none" for part in parts)
+    return tuple(", ".join(map(name, rows.itertuples())) or "none" for rows in parts)
 
 
 def standings(linear: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     """Of each method and kind of query that was compared: its score, its rank, and ``told``."""
     rows = []
-    for (kind, method), part in compared.groupby(["kind", "method"], sort=False):
+    for (kind, method), others in compared.groupby(["kind", "method"], sort=False):
         of_kind = linear[linear.kind == kind].set_index("method")
         rank = int(of_kind.lds.rank(ascending=False, method="first")[method])
-        ahead, behind, open_ = told(part)
+        ahead, behind, open_ = told(others)
         row = {"method": method, "queries": kind, "LDS": scored(of_kind.loc[method])}
         row |= {"rank": f"{rank} of {len(of_kind)}", "worse, told apart": ahead}
         rows.append(row | {"not told apart": open_, "better, told apart": behind})

@@ -52,13 +52,13 @@ def commands(grid: dict, known: dict) -> list[list[str]]:
     """
     for row in rows(grid):
         if merged := [key for key, value in row.overrides.items() if isinstance(value, dict)]:
-            found = f"{row.factor} {row.value} gives {merged} a mapping, which DVC would merge"
-            raise ValueError(f"{found}; expected its entries, as {merged[0]}.NAME: VALUE")
+            said = f"{row.factor} {row.value} gives {merged} a mapping, which DVC would merge"
+            raise ValueError(f"{said}; expected its entries, as {merged[0]}.NAME: VALUE")
     new = lambda row: known.get(row.name, {}).get("state", "failed") == "failed"
     changes = lambda row: [
-        part
+        word
         for key, value in row.overrides.items()
-        for part in ("-S", f"{key}={json.dumps(value)}")
+        for word in ("-S", f"{key}={json.dumps(value)}")
     ]
     queue = ["exp", "run", "--queue", "--single-item", "--name"]
     wanted = [row for row in rows(grid) if row.overrides and new(row)]

@@ -49,15 +49,18 @@ def retraining_of(trained: dict, data: Prepared, components: Components, device:
 @dataclass(frozen=True)
 class Asked:
     """A bank as a study asks for it: the ``plan`` of models, and the ``facts`` that all of them
-    have in common, of which ``of`` is the name."""
+    have in common, of which ``of`` is the name; ``components`` decode what the models draw."""
 
     shared: Retraining
+    components: Components
     questions: Questions
     plan: list[Model]
     facts: dict
 
 
-def asked_of(options: dict, trained: dict, shared: Retraining, batch_size: int) -> Asked:
+def asked_of(
+    options: dict, trained: dict, shared: Retraining, components: Components, batch_size: int
+) -> Asked:
     """The bank that parameters of ``retrain`` ask for: ``pairs`` of halves under each of
     ``pair_seeds``, models of ``full_seeds``, asked at ``timesteps`` under ``noises`` (seeds) about
     the queries, ``heldin`` images of a named draw, and those held out."""
@@ -66,17 +69,17 @@ def asked_of(options: dict, trained: dict, shared: Retraining, batch_size: int) 
     chosen = [ids[i] for i in permutation(len(ids), "asked")[: options["heldin"]]]
     chosen = sorted(chosen) + trained["heldout_ids"]
     at = data.rows(chosen)
-    asked = pictures_asked(queries, Images(chosen, data.latents[at], data.texts[at]))
+    pictures = pictures_asked(queries, Images(chosen, data.latents[at], data.texts[at]))
     seed = json.loads((results("generate") / "manifest.json").read_text())["seed"]
     grid = options["timesteps"], options["noises"]
-    questions = Questions(asked, queries, *grid, seed, sampler_of(), batch_size)
+    questions = Questions(pictures, queries, *grid, seed, sampler_of(), batch_size)
     pairs = dict(zip(options["pair_seeds"], options["pairs"], strict=True))
     plan = plan_bank(ids, pairs, options["full_seeds"])
     facts = {"recipe": trained.get("recipe", {}), "config": trained["config"], "ids": ids}
-    facts |= {"asked": list(map(str, asked.ids)), "timesteps": grid[0], "noises": len(grid[1])}
+    facts |= {"asked": list(map(str, pictures.ids)), "timesteps": grid[0], "noises": len(grid[1])}
     facts |= {"noise seeds": grid[1], "sampler": questions.sampler}
     facts["latents"] = digest(queries.latents.numpy())
-    return Asked(shared, questions, plan, facts | {"of": key(facts)})
+    return Asked(shared, components, questions, plan, facts | {"of": key(facts)})
 
 
 def processor() -> str:
@@ -98,20 +101,20 @@ def check_bank(folder: Path, asked: Asked, queries: bool = True) -> None:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; set retrain.bank: null to train a bank")
     flat = lambda facts: facts | facts["recipe"] | facts["config"]
-    found, here = flat(json.loads(file.read_text())), flat(asked.facts)
+    recorded, here = flat(json.loads(file.read_text())), flat(asked.facts)
     shown = lambda value: repr(value) if len(repr(value)) < 80 else "another"
     compared = here.keys() - {"of", "recipe", "config"} - (set() if queries else QUESTIONS)
-    differing = [name for name in here if name in compared and found.get(name) != here[name]]
+    differing = [name for name in here if name in compared and recorded.get(name) != here[name]]
     if differing:
-        told = [f"{n} is {shown(here[n])}, recorded was {shown(found.get(n))}" for n in differing]
+        told = [
+            f"{n} is {shown(here[n])}, recorded was {shown(recorded.get(n))}" for n in differing
+        ]
         raise ValueError(
             f"{file} is of another study: {'; '.join(told)}. Set retrain.bank: null to train one"
         )
 
 
-def record(
-    folder: Path, asked: Asked, components: Components, engine: Engine, hours: float | None = None
-) -> int:
+def record(folder: Path, asked: Asked, engine: Engine, hours: float | None = None) -> int:
     """Go on with the bank in ``folder``; models that are recorded stay. Returns how many of the
     plan are missing in the end.
 
@@ -134,10 +137,10 @@ def record(
     def keep(name: str, result: Result) -> None:
         model, tensors = missing[name], result.tensors()
         arrays = {name: tensors[name].numpy() for name in ("training", "losses")}
-        small = adaptive_avg_pool2d(components.decode(tensors["drawn"]), SIDE)
+        small = adaptive_avg_pool2d(asked.components.decode(tensors["drawn"]), SIDE)
         arrays["drawn"] = (small * 255).round().byte().numpy()
-        own = {"seed": model.seed, "pair": model.pair, "side": model.side}
-        write_model(folder, model, {**made, **own, "seconds": round(result.seconds, 1)}, arrays)
+        which = {"seed": model.seed, "pair": model.pair, "side": model.side}
+        write_model(folder, model, {**made, **which, "seconds": round(result.seconds, 1)}, arrays)
 
     tasks = {name: (model.removed, model.seed) for name, model in missing.items()}
     shared = asked.shared, asked.questions
@@ -148,8 +151,8 @@ def record(
     return len(missing) - len(done)
 
 
-def opened() -> tuple[dict, Asked, Components, Engine]:
-    """Of the study in this folder: parameters of ``retrain``, its bank, components, the engine."""
+def opened() -> tuple[dict, Asked, Engine]:
+    """Of the study in this folder: parameters of ``retrain``, its bank, the engine."""
     study = YAML(typ="safe").load(ROOT / "params.yaml")
     common, options = study["common"], study["retrain"]
     device = use_device(common["device"], common["threads"])
@@ -159,17 +162,17 @@ def opened() -> tuple[dict, Asked, Components, Engine]:
     if "recipe" not in trained:
         raise ValueError(f"the model is {trained['source']}: how to train it again is not known")
     shared = retraining_of(trained, data, components, str(device))
-    asked = asked_of(options, trained, shared, options["batch_size"])
+    bank = asked_of(options, trained, shared, components, options["batch_size"])
     named = ("engine", "ray_address", "task_cpus", "task_gpus", "device")
-    return options, asked, components, Engine(*(common[name] for name in named))
+    return options, bank, Engine(*(common[name] for name in named))
 
 
 def main(hours: str | None = None) -> None:
-    options, asked, components, engine = opened()
+    options, bank, engine = opened()
     if not options["bank"]:
         raise ValueError("retrain.bank is null; expected the folder in which to record a bank")
-    missing = record(Path(options["bank"]), asked, components, engine, hours and float(hours))
-    print(f"{len(asked.plan) - missing} of {len(asked.plan)} models are recorded")
+    missing = record(Path(options["bank"]), bank, engine, hours and float(hours))
+    print(f"{len(bank.plan) - missing} of {len(bank.plan)} models are recorded")
 
 
 if __name__ == "__main__":

@@ -44,8 +44,7 @@ def plan_cache(
     check_counts(**{name: options[name] for name in ("fisher_draws", "cotangents")})
     captions, images = options["captions"], system.images
     if captions > images.texts.shape[1] and system.name == BASE:
-        found = f"the images have {images.texts.shape[1]} each"
-        raise ValueError(f"captions is {captions}; {found}")
+        raise ValueError(f"captions is {captions}; the images have {images.texts.shape[1]} each")
     if options["flips"] and images.latents.shape[1] < 2:
         raise ValueError(
             "cache.flips asks for mirror images; the latents in results/prepare have none"

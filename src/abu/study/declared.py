@@ -74,10 +74,10 @@ def check_value(name: str, value: object, declared: tuple[object, object]) -> No
     kind, default = declared
     if value is None and (default is None or name in NULLABLE):
         return
-    for place, found, expected in misfits(name, value, kind, name.rpartition(".")[2] in SIGNED):
+    for place, given, expected in misfits(name, value, kind, name.rpartition(".")[2] in SIGNED):
         nullable = default is None or name in NULLABLE
         null = " or null" if nullable and place == name else ""
-        raise ValueError(f"{place} is {found!r}; expected {expected}{null}")
+        raise ValueError(f"{place} is {given!r}; expected {expected}{null}")
 
 
 def misfits(name: str, value, kind, signed: bool = False) -> Iterator[tuple[str, object, str]]:
@@ -100,24 +100,24 @@ def misfits(name: str, value, kind, signed: bool = False) -> Iterator[tuple[str,
     elif plain in (int, float) and value < 0 and not signed:
         yield name, value, f"{WORDS[plain]}, 0 or more"
     elif isinstance(value, list):
-        for place, part in enumerate(value):
-            yield from misfits(f"{name}[{place}]", part, *(inner or [object]), signed)
+        for place, item in enumerate(value):
+            yield from misfits(f"{name}[{place}]", item, *(inner or [object]), signed)
     elif isinstance(value, dict):
-        for key, part in value.items():
+        for key, item in value.items():
             if not isinstance(key, str):
                 yield f"{name}: the name {key!r}", key, 'a text: put it in quotes, "..."'
             elif isinstance(kind, dict) and key not in kind:
-                yield f"{name}.{key}", part, f"some of {sorted(kind)} in {name}"
+                yield f"{name}.{key}", item, f"some of {sorted(kind)} in {name}"
             else:
                 each = kind[key] if isinstance(kind, dict) else (inner or [str, object])[1]
-                yield from misfits(f"{name}.{key}", part, each, signed)
+                yield from misfits(f"{name}.{key}", item, each, signed)
 
 
 def check(what: str, names: Iterable[str], those: Iterable[str]) -> None:
     """KeyError, with what there is, unless all ``names`` are among ``those``."""
     if unknown := sorted(set(names) - set(those)):
-        found = f"unknown {what} {', '.join(unknown)}; expected some of {sorted(those)}"
-        raise KeyError(found + (nearest(unknown[0], those) if len(unknown) == 1 else ""))
+        said = f"unknown {what} {', '.join(unknown)}; expected some of {sorted(those)}"
+        raise KeyError(said + (nearest(unknown[0], those) if len(unknown) == 1 else ""))
 
 
 def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
@@ -154,8 +154,8 @@ def check_study(study: dict, declared: dict[str, dict[str, tuple]]) -> None:
             expected = f"all that notebooks/{section}.ipynb declares"
             misspelt = ", ".join(sorted(given - declared[section].keys()))
             more = f"; it has {misspelt}, which nothing reads" if misspelt else ""
-            found = f"{section} lacks {', '.join(sorted(lacking))}"
-            raise KeyError(f"{found}; expected {expected}{more}")
+            said = f"{section} lacks {', '.join(sorted(lacking))}"
+            raise KeyError(f"{said}; expected {expected}{more}")
         check_section(section, study.get(section), declared[section])
     for kind, sections in study["changes"].items():
         check_value(f"changes.{kind}", sections, (dict, {}))

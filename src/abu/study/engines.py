@@ -97,17 +97,17 @@ def check_room(engine: Engine, nodes: list[dict], accelerated: bool) -> None:
     sizes = [(each.get("CPU", 0), each.get("GPU", 0)) for each in alive]
     there = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(sizes)))
     there = f"the {len(sizes)} nodes of the cluster have {there}"
-    asked = f"common.task_cpus is {engine.cpus}, common.task_gpus {engine.gpus:g}"
+    said = f"common.task_cpus is {engine.cpus}, common.task_gpus {engine.gpus:g}"
     if not any(cpus >= engine.cpus and gpus >= engine.gpus for cpus, gpus in sizes):
-        raise ValueError(f"{asked}: no node can hold a task; {there}")
+        raise ValueError(f"{said}: no node can hold a task; {there}")
     on_gpu = engine.device == "auto" or engine.device.startswith("cuda")
     if on_gpu and not engine.gpus and any(gpus for _, gpus in sizes):
         expected = "expected some for each task, e.g. 1 or 0.25, or common.device: cpu"
-        raise ValueError(f"{asked}: Ray hides GPUs from such tasks; {there}; {expected}")
+        raise ValueError(f"{said}: Ray hides GPUs from such tasks; {there}; {expected}")
     if engine.gpus and not (on_gpu and accelerated):
-        found = "and this process has no GPU" if on_gpu else "and tasks would leave GPUs alone"
+        why = "and this process has no GPU" if on_gpu else "and tasks would leave GPUs alone"
         expected = "run the stage on a node that has one, or set common.task_gpus: 0"
-        raise ValueError(f"{asked}, common.device {engine.device}, {found}: {expected}")
+        raise ValueError(f"{said}, common.device {engine.device}, {why}: {expected}")
 
 
 def on_ray(function: Callable, shared, tasks: dict[str, Callable], engine: Engine) -> Done:

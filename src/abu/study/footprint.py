@@ -82,8 +82,8 @@ class Bench:
         sizes = {name: shape.numel() for name, shape in shared.shapes().items()}
         sketch = Sketch(sizes, self.like["dimension"], 0, self.device)
         self.begin = time.perf_counter()  # one sketch serves all
-        asked = Features(shared.denoiser, sketch, range(n), 0, self.like["cotangents"])
-        feature_task(asked, shared.images)
+        features = Features(shared.denoiser, sketch, range(n), 0, self.like["cotangents"])
+        feature_task(features, shared.images)
 
     def sample(self, n: int):
         texts, names = normal((n, *self.tokens), "x"), [(i,) for i in range(n)]
@@ -118,18 +118,18 @@ def measure(bench: Bench, kind: str, seconds: float) -> tuple[float, int, int]:
         done = run(n) or n
         spent = time.perf_counter() - bench.begin
         if n == batch or 3 * spent > seconds:
-            found = before + (peak() - before) * batch / n  # as if all went at once
-            return spent / done, *found.tolist()
+            peaks = before + (peak() - before) * batch / n  # as if all went at once
+            return spent / done, *peaks.tolist()
         n = min(3 * n, batch)
 
 
 def peak(reset: bool = False) -> np.ndarray:
     """Most bytes of this process (Linux) and of an accelerator since the last reset."""
-    gpu, own = torch.cuda.is_available(), 0
+    gpu, kilobytes = torch.cuda.is_available(), 0
     with contextlib.suppress(OSError):
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
-        own = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+        kilobytes = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
     if reset and gpu:
         torch.cuda.reset_peak_memory_stats()
-    return np.array([1024 * own, torch.cuda.max_memory_allocated() if gpu else 0])
+    return np.array([1024 * kilobytes, torch.cuda.max_memory_allocated() if gpu else 0])

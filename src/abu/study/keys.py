@@ -38,16 +38,16 @@ def imported(source: str) -> set[str]:
 
 def reached(start: Path, sources: Path = SOURCES) -> list[Path]:
     """A file and every module of ``abu`` that it imports, directly or through others, sorted."""
-    found, waiting = set(), [start]
+    seen, waiting = set(), [start]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        if path in seen:
             continue
-        found.add(path)
+        seen.add(path)
         parts = (name.split(".")[1:] for name in imported(path.read_text()))
-        files = (sources.joinpath(*part).with_suffix(".py") for part in parts if part)
+        files = (sources.joinpath(*words).with_suffix(".py") for words in parts if words)
         waiting += [file for file in files if file.is_file()]
-    return sorted(found)
+    return sorted(seen)
 
 
 @cache
@@ -75,9 +75,9 @@ def key(*values) -> str:
     digest = hashlib.blake2b(digest_size=12)
 
     def feed(kind: str, *parts: bytes) -> None:
-        for part in (kind.encode(), *parts):
-            digest.update(len(part).to_bytes(8, "little"))
-            digest.update(part)
+        for chunk in (kind.encode(), *parts):
+            digest.update(len(chunk).to_bytes(8, "little"))
+            digest.update(chunk)
 
     def walk(value) -> None:
         kind = type(value).__qualname__
@@ -95,14 +95,14 @@ def key(*values) -> str:
             feed("table", value.to_csv().encode())
         elif isinstance(value, Mapping):
             feed("mapping", str(len(value)).encode())
-            for name, part in value.items():
-                walk((name, part))
+            for name, item in value.items():
+                walk((name, item))
         elif isinstance(value, set | frozenset):
             walk(sorted(value))
         elif isinstance(value, list | tuple | range):
             feed("sequence", str(len(value)).encode())
-            for part in value:
-                walk(part)
+            for item in value:
+                walk(item)
         elif is_dataclass(value) and not isinstance(value, type):
             walk(type(value))
             shown = (field for field in fields(value) if field.metadata.get("hashed", True))
@@ -125,11 +125,11 @@ def key(*values) -> str:
                 feed(path.stem, of_file(path))
         elif isinstance(getattr(value, "config", None), Mapping):  # a scheduler of diffusers
             feed(kind)
-            walk({name: part for name, part in value.config.items() if not name.startswith("_")})
+            walk({name: item for name, item in value.config.items() if not name.startswith("_")})
         elif type(value).__module__.split(".")[0] == "abu":
             walk(type(value))
-            own = type(value).__reduce__ is not object.__reduce__
-            walk(value.__reduce__()[1] if own else vars(value))
+            reduces = type(value).__reduce__ is not object.__reduce__
+            walk(value.__reduce__()[1] if reduces else vars(value))
         else:
             raise TypeError(
                 f"a task is given a {kind}, which has no name; expected arrays, numbers, texts, "

@@ -17,7 +17,6 @@ from abu.data.files import write_json
 from abu.data.queries import right_images
 from abu.data.scores import read_scores
 from abu.data.tables import read_table, write_table
-from abu.diffusion.components import Components
 from abu.judge.bank import Bank, read_bank
 from abu.judge.latin import groups_of, models_of, plan_squares
 from abu.study.banks import Asked, check_bank, opened, record
@@ -67,8 +66,8 @@ def write_plan(folder: Path, plan: pd.DataFrame) -> None:
 def check_planned(latin: dict) -> None:
     """Raise ValueError where a plan is of other options than ``retrain.latin`` has now."""
     file = Path(latin["folder"], "options.json")
-    found = json.loads(file.read_text()) if file.is_file() else {}
-    if differing := {name: was for name, was in found.items() if latin[name] != was}:
+    options = json.loads(file.read_text()) if file.is_file() else {}
+    if differing := {name: was for name, was in options.items() if latin[name] != was}:
         raise ValueError(
             f"{file}: squares are planned by {differing}, retrain.latin says "
             f"{ {name: latin[name] for name in differing} }; take another folder"
@@ -86,12 +85,12 @@ def recorded_squares(latin: dict, asked: Asked) -> Bank | None:
         check_bank(folder, asked, queries=False)
     except ValueError as error:
         raise ValueError(f"{error}, and retrain.latin: null, or another folder there") from error
-    found = read_bank(folder)
-    return found if len(found.models) else None
+    squares = read_bank(folder)
+    return squares if len(squares.models) else None
 
 
 def record_squares(
-    latin: dict, asked: Asked, components: Components, engine: Engine, hours: float | None = None
+    latin: dict, asked: Asked, engine: Engine, hours: float | None = None
 ) -> tuple[int, int]:
     """Go on with the squares that parameters ask for, planned where they are not: how many models
     are recorded, and of how many."""
@@ -101,7 +100,7 @@ def record_squares(
         write_plan(folder, planned(latin, asked))
         write_json(folder / "options.json", {name: latin[name] for name in OPTIONS})
     models = models_of(read_plan(folder), latin["seed"])
-    missing = record(folder, replace(asked, plan=models), components, engine, hours)
+    missing = record(folder, replace(asked, plan=models), engine, hours)
     return len(models) - missing, len(models)
 
 
@@ -109,8 +108,8 @@ def main(hours: str | None = None) -> None:
     options, *given = opened()
     if not options["latin"]:
         raise ValueError("retrain.latin is null; expected what squares to record, and where")
-    made, asked = record_squares(options["latin"], *given, hours and float(hours))
-    print(f"{made} of {asked} models are recorded")
+    made, count = record_squares(options["latin"], *given, hours and float(hours))
+    print(f"{made} of {count} models are recorded")
 
 
 if __name__ == "__main__":

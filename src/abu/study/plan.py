@@ -84,8 +84,8 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     def sketch(c: dict, methods: list[str], images: int, queries: int) -> Counter:
         needs = {name for m in methods for name in METHODS[m][1] if " " in name}
         path = queries * steps * ("journey gradients" in needs)
-        asked = (images + queries) * any("gradients" in name or "rows" in name for name in needs)
-        return Counter(features=asked * len(c["timesteps"]) + path, sample=path)
+        pictures = (images + queries) * any("gradients" in name or "rows" in name for name in needs)
+        return Counter(features=pictures * len(c["timesteps"]) + path, sample=path)
 
     learn = custom and not c["tasks"]
     work = picture(learn * c["prior"] + custom * exemplars, c["sampler"]["steps"])
@@ -108,9 +108,9 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     yield "prepare", work, images * (8 * latent + captions * states), 0
     learned = here * train["steps"] * train["batch_size"] * n / images
     share = train["replay"] / train["steps"] if train["source"] else 1  # of it that is trained
-    asked = 2 * min(images, 100)  # pictures that tell hits
+    telling = 2 * min(images, 100)  # pictures that tell hits
     left = 4 * bench.unet.num_parameters()
-    yield "train", Counter(train=learned * share) + picture(asked, 25), left, 0
+    yield "train", Counter(train=learned * share) + picture(telling, 25), left, 0
     yield "exemplars", Counter(), 7e5, 0
     yield "report", Counter(), 3e6, 0
     if what["kind"] != "base":
@@ -119,9 +119,9 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     work = sketch(tune, [m for m in METHODS if METHODS[m][2]], n, tuning)
     work += unlearn(tune, tries, tuning)
     yield "tune", work, 5e3, held + square
-    c, asked = study["localize"], 3 * len(study["localize"]["pairs"])
-    work = unlearn(c, asked * len(c["prompts"]), asked)
-    yield "localize", work, asked * 10 * n + 5e5, held
+    c, questions = study["localize"], 3 * len(study["localize"]["pairs"])
+    work = unlearn(c, questions * len(c["prompts"]), questions)
+    yield "localize", work, questions * 10 * n + 5e5, held
     c, r = study["influence"], study["retrain"]
     again = c["probes"] * (len(c["probe_norms"]) + 4) + c["candidates"] * (q if store else 1)
     at = len(spread(times, c["every"]))

@@ -36,13 +36,13 @@ def apply(preset: Path, params: Path = ROOT / "params.yaml") -> None:
     FileNotFoundError for no preset."""
     if not preset.is_file():
         there = sorted(path.stem for path in preset.parent.glob("*.yaml"))
-        found = f"no preset {preset}; expected one of {there}"
-        raise FileNotFoundError(found + nearest(preset.stem, there))
+        said = f"no preset {preset}; expected one of {there}"
+        raise FileNotFoundError(said + nearest(preset.stem, there))
     yaml = round_trip()
-    tree, asked, changes = yaml.load(params), yaml.load(preset), {}
-    for key, value in asked.items():
+    tree, named, changes = yaml.load(params), yaml.load(preset), {}
+    for key, value in named.items():
         section, star, _ = key.partition("*")
-        several, prefix = (value, section) if star else (asked, "")
+        several, prefix = (value, section) if star else (named, "")
         changes |= {prefix + name: (several, name) for name in (value if star else [key])}
     for name in changes:
         if name not in (names := list(parameters(tree))):

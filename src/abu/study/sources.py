@@ -33,8 +33,8 @@ def texts(place: str, value) -> Iterator[tuple[str, str]]:
         yield place, value
     elif isinstance(value, dict | list):
         parts = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, part in parts:
-            yield from texts(f"{place}.{key}", part)
+        for key, item in parts:
+            yield from texts(f"{place}.{key}", item)
 
 
 def named(study: dict, stage: str, root: Path) -> dict[str, Path]:
@@ -44,8 +44,8 @@ def named(study: dict, stage: str, root: Path) -> dict[str, Path]:
     given += [pair for kind in changes for pair in texts(f"changes.{kind}.{stage}", changes[kind])]
     paths = {place: root / text for place, text in given if text.strip()}
     made = [root / name for name in MADE]
-    own = lambda path: root.is_relative_to(path) or any(path.is_relative_to(m) for m in made)
-    return {place: path for place, path in paths.items() if os.path.exists(path) and not own(path)}
+    ours = lambda path: root.is_relative_to(path) or any(path.is_relative_to(m) for m in made)
+    return {place: path for place, path in paths.items() if os.path.exists(path) and not ours(path)}
 
 
 def check_watched(study: dict, stage: str, root: Path) -> None:

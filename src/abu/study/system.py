@@ -104,8 +104,8 @@ def load_queries(
     if tuning is not None:
         table = table[table.tuning == tuning].reset_index(drop=True)
     latents, texts, pictures = (
-        torch.from_numpy(read_array(folder / f"{part}.npy"))[table["query"].tolist()]
-        for part in ("latents", "texts", "pictures")
+        torch.from_numpy(read_array(folder / f"{stem}.npy"))[table["query"].tolist()]
+        for stem in ("latents", "texts", "pictures")
     )
     return table, Queries(table.name.tolist(), latents, texts), pictures
 

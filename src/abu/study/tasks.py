@@ -52,8 +52,8 @@ class Result:
             with np.load(self.path, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in names or arrays.files}
         except (AttributeError, BadZipFile, EOFError, KeyError, ValueError) as error:
-            found = f"{self.path} holds no finished task ({error})"
-            raise ValueError(f"{found}: delete it, and it is run again") from error
+            said = f"{self.path} holds no finished task ({error})"
+            raise ValueError(f"{said}: delete it, and it is run again") from error
 
 
 def run_tasks(
@@ -85,7 +85,7 @@ def run_tasks(
     run = engines[engine.name](function, shared, missing, engine)
     finished = track(run, progress, len(missing)) if missing and hours != 0 else ()
     for name, tensors, seconds in finished:
-        arrays = {part: value.cpu().numpy() for part, value in tensors.items()}
+        arrays = {label: value.cpu().numpy() for label, value in tensors.items()}
         arrays[SECONDS] = np.float64(seconds)
         write_atomically(paths[name], partial(np.savez, **arrays))
         each(name, Result(f"{folder.name}/{paths[name].stem}", paths[name]))
@@ -112,4 +112,4 @@ def summed(parts: Iterable[Tensors], count: int) -> Tensors:
 def stacked(done: Iterable[Result]) -> Tensors:
     """Named tensors of several results, stacked, [results, *shape] each."""
     parts = [result.tensors() for result in done]
-    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+    return {name: torch.stack([tensors[name] for tensors in parts]) for name in parts[0]}
