@@ -33,13 +33,17 @@ def test_a_verdict_stands_beside_its_opposite() -> None:
 def test_the_best_of_each_kind_is_named() -> None:
     rows = [("all", "a", 0.5), ("all", "b", 0.4), ("style", "a", 0.1), ("style", "b", 0.2)]
     linear = pd.DataFrame(rows, columns=["kind", "method", "lds"]).assign(low=0.1, high=0.9)
-    judged = {"queries": 6, "pairs": 9}
-    first, last = foretold(linear, judged).splitlines()
+    judged = {"queries": 6, "pairs": 9, "pairs_compared": 4}
+    first, second, last = foretold(linear, judged).splitlines()
     assert first == (
         "Over 6 queries and 9 pairs of halves the highest mean is a 0.50 (0.10 to 0.90)."
     )
-    assert last == "By kind: style: b 0.20 (0.10 to 0.90)."
-    assert "the ceiling is 0.80." in foretold(linear, judged | {"seed_correlation": 0.64})
+    assert second == "By kind: style: b 0.20 (0.10 to 0.90)."
+    assert last == "Comparisons are by 4 pairs that nobody had seen before."
+    judged["seed_correlation"] = 0.64
+    assert "the ceiling is 0.80." in foretold(linear, judged)
+    ends = {"ceiling_low": 0.7, "ceiling_high": 0.9}
+    assert "the ceiling is 0.80 (0.70 to 0.90)." in foretold(linear, judged | ends)
 
 
 @pytest.mark.parametrize(

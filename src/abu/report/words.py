@@ -20,15 +20,18 @@ def scored(row) -> str:
 
 def foretold(linear: pd.DataFrame, judged: dict) -> str:
     """Which method's mean is the highest, over all queries and by kind: ``linear`` has
-    kind, method, lds, low, high; ``judged`` the numbers of queries and pairs, and the correlation
-    of two seeds where it is known."""
+    kind, method, lds, low, high; ``judged`` the numbers of queries and pairs, and, where they are
+    known, the correlation of two seeds and the ends of the ceiling's interval."""
     best = {kind: rows.loc[rows.lds.idxmax()] for kind, rows in linear.groupby("kind", sort=False)}
     says = {kind: f"{row.method} {scored(row)}" for kind, row in best.items()}
     over = f"Over {judged['queries']} queries and {judged['pairs']} pairs of halves"
     r = judged.get("seed_correlation")
     ceiling = "" if r is None else f"; the ceiling is {max(r, 0) ** 0.5:.2f}"
+    if "ceiling_low" in judged:
+        ceiling += " ({ceiling_low:.2f} to {ceiling_high:.2f})".format(**judged)
     kinds = "; ".join(f"{kind}: {said}" for kind, said in says.items() if kind != "all")
-    return f"{over} the highest mean is {says['all']}{ceiling}.\nBy kind: {kinds}."
+    by = f"Comparisons are by {judged['pairs_compared']} pairs that nobody had seen before."
+    return f"{over} the highest mean is {says['all']}{ceiling}.\nBy kind: {kinds}.\n{by}"
 
 
 def differs(row) -> str:
