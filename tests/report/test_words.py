@@ -39,7 +39,7 @@ def test_the_best_of_each_kind_is_named() -> None:
         "Over 6 queries and 9 pairs of halves the highest mean is a 0.50 (0.10 to 0.90)."
     )
     assert second == "By kind: style: b 0.20 (0.10 to 0.90)."
-    assert last == "Comparisons are by 4 pairs that nobody had seen before."
+    assert last == "Comparisons are by 4 of these pairs (evaluate.unseen_from)."
     judged["seed_correlation"] = 0.64
     assert "the ceiling is 0.80." in foretold(linear, judged)
     ends = {"ceiling_low": 0.7, "ceiling_high": 0.9}

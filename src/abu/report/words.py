@@ -30,7 +30,7 @@ def foretold(linear: pd.DataFrame, judged: dict) -> str:
     if "ceiling_low" in judged:
         ceiling += " ({ceiling_low:.2f} to {ceiling_high:.2f})".format(**judged)
     kinds = "; ".join(f"{kind}: {said}" for kind, said in says.items() if kind != "all")
-    by = f"Comparisons are by {judged['pairs_compared']} pairs that nobody had seen before."
+    by = f"Comparisons are by {judged['pairs_compared']} of these pairs (evaluate.unseen_from)."
     return f"{over} the highest mean is {says['all']}{ceiling}.\nBy kind: {kinds}.\n{by}"
 
 
