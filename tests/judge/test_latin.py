@@ -8,6 +8,8 @@ from abu.diffusion.noise import stream
 from abu.judge.latin import (
     COLUMNS,
     SQUARE,
+    STILL,
+    arms_that_say,
     groups_of,
     models_of,
     plan_squares,
@@ -103,13 +105,26 @@ def test_a_rise_is_what_all_removals_of_the_model_did_to_the_query(plan, world) 
         )
 
 
-def test_a_plan_of_other_scores_shows(plan, world) -> None:
-    named = plan.assign(query=plan["query"].map("q{}".format))
-    names, scores = [f"q{q}" for q in range(Q)], world["scores"]
-    del (others := dict(scores))["right"]
-    assert still_named(named, others, names, IDS) == {"truth": 1, "noisy": 1, "random": 1}
-    swapped = still_named(named, others | {"noisy": scores["truth"]}, names, IDS)
-    assert swapped["truth"] == 1 and swapped["noisy"] < 0.9
+def test_an_arm_of_other_scores_is_left_out_of_its_square_alone(plan, world) -> None:
+    scores, noisy = world["scores"], world["scores"]["noisy"]
+    # the squares of K = 5 were planned by other scores of one method
+    swapped = scores | {"noisy": scores["truth"]}
+    then = plan_squares(swapped, IDS, groups_of(KINDS, 12, 4), SQUARES, world["right"])
+    found = rises(plan, *answers(plan, world))
+    found["images"] = found.images.where(found.k == 3, then.images)
+    shares = still_named(found, {m: scores[m] for m in METHODS[:3]}, range(Q), IDS)
+    same = []
+    for row in found[found.besides & (found.method == "noisy")].itertuples():
+        order = [IDS[i] for i in np.argsort(-noisy[row.query]) if IDS[i] not in row.also]
+        same.append(len(set(order[:5]) & set(row.images)) / 5)
+    moved = {(5, False, "noisy"), (5, True, "noisy")}
+    assert shares[(5, True, "noisy")] == pytest.approx(np.mean(same)) and np.mean(same) < STILL
+    assert len(shares) == 9 and shares.drop(list(moved)).eq(1).all()
+    rest, without = arms_that_say(found, shares, "random")
+    assert set(without.index) == moved
+    assert rest.groupby(SQUARE[:2]).method.nunique().tolist() == [4, 3, 3]
+    assert rest.equals(found[(found.k == 3) | (found.method != "noisy")])
+    assert arms_that_say(found, shares, "noisy")[0].equals(found[found.k == 3])
 
 
 def test_squares_that_are_not_whole_are_left_out(plan, world) -> None:

@@ -26,6 +26,9 @@ COLUMNS = [
 ]
 """Of ``summaries``."""
 RESAMPLES = 2000
+STILL = 0.9
+"""Of the images removed on its behalf a method names at least so large a share now, or its arm says
+nothing of it."""
 
 
 def groups_of(kinds: Sequence[str], count: int, size: int) -> list[list[int]]:
@@ -148,18 +151,31 @@ def rises(plan: pd.DataFrame, measured: pd.DataFrame, floor: pd.DataFrame) -> pd
 
 def still_named(
     plan: pd.DataFrame, scores: Mapping[str, np.ndarray], names: Sequence[str], ids: Sequence
-) -> dict[str, float]:
-    """By method, which share of the images that a plan names on its behalf its scores [Q, N] of
-    queries ``names`` name now, where nothing is removed besides: less than 1 where a plan was made
-    of other scores."""
-    place, out = {name: row for row, name in enumerate(names)}, {}
-    for method, rows in plan[~plan.besides].groupby("method", sort=False):
-        if method in scores:
-            of = {query: rank(scores[method][place[query]]) for query in rows["query"].unique()}
-            top = [set(np.asarray(ids)[of[row.query][: row.k]]) for row in rows.itertuples()]
-            same = sum(len(now & set(then)) for now, then in zip(top, rows.images))
-            out[method] = same / rows.images.str.len().sum()
-    return out
+) -> pd.Series:
+    """By kind of square (k, besides) and method: which share of the images that a plan names on its
+    behalf its scores [Q, N] of queries ``names`` name now, less than 1 where the plan was made of
+    other scores. None of an arm without scores: the images known to be right."""
+    place, shares = {name: row for row, name in enumerate(names)}, {}
+    for square, rows in plan.groupby([*SQUARE[:2], "method"], sort=False):
+        if square[2] in scores:
+            of = {query: rank(scores[square[2]][place[query]]) for query in rows["query"].unique()}
+            order = [np.asarray(ids)[of[query]] for query in rows["query"]]
+            rest = [row[~np.isin(row, also)] for row, also in zip(order, rows.also)]
+            same = sum(len(set(row[: square[0]]) & set(was)) for row, was in zip(rest, rows.images))
+            shares[square] = same / rows.images.str.len().sum()
+    return pd.Series(shares, dtype=float).rename_axis([*SQUARE[:2], "method"])
+
+
+def arms_that_say(
+    found: pd.DataFrame, shares: pd.Series, against: str
+) -> tuple[pd.DataFrame, pd.Series]:
+    """``found`` (``rises``) without the arms of squares whose method names a smaller share than
+    ``STILL`` now of the images that were removed on its behalf, and without a square where that is
+    the method with which others are compared; and those ``shares`` (``still_named``)."""
+    moved = shares[shares < STILL]
+    wholly = [(k, besides) for k, besides, method in moved.index if method == against]
+    rows = pd.MultiIndex.from_frame(found[[*SQUARE[:2], "method"]])
+    return found[~(rows.isin(moved.index) | rows.droplevel("method").isin(wholly))], moved
 
 
 def summary(found: pd.DataFrame, against: str, value: str = "loss", seed: int = 0) -> pd.DataFrame:
