@@ -21,7 +21,7 @@ preset: .venv/ready ## With NAME=own: applies presets/own.yaml to params.yaml.
 
 test: .venv/tests ## Sets up .venv, fetches the data, runs the tests but the slow ones.
 	$(WITH) dvc pull --quiet data
-	$(WITH) python -m pytest -m "not slow"
+	$(WITH) python -m pytest -n 2 --dist worksteal -m "not slow"
 	@$(WITH) python -m pytest -m slow --collect-only --quiet 2> /dev/null | tail -1 \
 		| awk '{print "Left out:", $$1 + 0, "slow tests; make test-all runs them."}'
 

@@ -1,5 +1,5 @@
-"""What the shortcuts save: ``python benchmarks/fast.py embedded|paper [DEVICE]``, on the CPU or a
-device such as ``cuda`` (``embedded`` after the study has run).
+"""What the shortcuts save: ``python benchmarks/fast.py [embedded] [paper] [--device cuda]``, both
+models on the CPU where none is named (``embedded`` after the study has run).
 
 Side by side in one process, alternating, each with a check that both sides give the same numbers:
 Fisher information of the key and value weights against torch.func over all weights; the loss table
@@ -16,8 +16,8 @@ import multiprocessing
 import os
 import re
 import subprocess
-import sys
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -327,4 +327,11 @@ def main(name: str, device: str = "cpu") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("models", nargs="*", metavar="embedded|paper")
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    if unknown := {*given.models} - {"embedded", "paper"}:
+        parser.error(f"unknown models {sorted(unknown)}; expected embedded, paper")
+    for name in given.models or ("embedded", "paper"):
+        main(name, given.device)

@@ -4,7 +4,9 @@ Linear datamodelling scores of ``results/evaluate/lds.csv`` against seconds a qu
 ``results/costs.csv``, which are those of one thread on this machine: a gradient method's pass over
 the query's own noises, AbU's finite step over all training images, what a store answers. AbU also
 with fewer of its timesteps, by what it measured anyhow: seconds are its own, times their share.
-Writes ``benchmarks/worth.csv`` and ``docs/worth.png``.
+Beside them the seconds that a method takes once for a model, the bytes that it keeps for the next
+query, and how many settings of it were tried. Writes ``benchmarks/worth.csv`` and
+``docs/worth.png``.
 """
 
 import json
@@ -87,9 +89,10 @@ def worth(table: pd.DataFrame, y_label: str, ceiling: float | None = None) -> Fi
     for name, ways in ordered.groupby(ordered.index.str.partition(", ").get_level_values(0)):
         along = ways.sort_values("seconds")
         axis.plot(along.seconds, along.lds, color=look(name)[0], linewidth=0.8, zorder=1)
-    axis.axhline(0, **CHANCE)
+    axis.axhline(0, label="chance", **CHANCE)
     if ceiling:
-        axis.axhline(ceiling, **CEILING)
+        axis.axhline(ceiling, label="what perfect scores would about reach", **CEILING)
+    axis.legend(loc="lower right", fontsize=SMALL, frameon=False)
     axis.set(xscale="log", xlabel="seconds a query, once all is cached", ylabel=y_label)
     return figure
 
@@ -97,13 +100,14 @@ def worth(table: pd.DataFrame, y_label: str, ceiling: float | None = None) -> Fi
 def main() -> None:
     os.chdir(ROOT)
     scores = pd.read_csv("results/evaluate/lds.csv").query("kind == 'all'").set_index("method")
-    costs = read(PATH, ["method"], COLUMNS)[COLUMNS[:2]]
+    costs = read(PATH, ["method"], COLUMNS)[COLUMNS]
     parts = json.loads(Path("results/tune/base/chosen.json").read_text())
     for name, options in parts.items():
         if "parts" in options:  # the gradient methods share one pass
             costs.loc[name] = costs.loc[options["parts"]].max()
     table = scores[["lds", "low", "high"]].join(costs.astype(float), how="inner")
     table = table.rename(columns={"seconds_per_query": "seconds"})
+    table["settings"] = pd.read_csv("results/tune/base/search.csv").groupby("method").size()
     fewer = fewer_timesteps(parts["abu"]["sharpness"])
     fewer["seconds"] = fewer.pop("share") * table.seconds["abu"]
     table = pd.concat([table, fewer]).rename_axis("method").sort_values("lds")

@@ -17,7 +17,6 @@ from abu.judge.bank import TUNING
 from abu.judge.intervals import paired
 from abu.report.claims import FORGOTTEN, OURS
 from abu.report.words import scored, told
-from abu.study.latin import read_plan
 
 PAGES = ("README.md", "docs/results.md", "docs/bank.md")
 NAMES = {  # how README calls methods
@@ -34,10 +33,21 @@ NAMES = {  # how README calls methods
     "pixel": "pixels",
     "clip-image": "CLIP",
     "ridge-product": "our product of coupling, D-TRAK and latents by ridge",
+    "bm25": "words of captions (BM25)",
+    "abu-plus": "AbU+",
 }
 CHOSEN_ON = 20  # pairs that report, when coupling-ridge was chosen among ideas
-ALIKE = ("pixel", "latent", "latent-ridge", "clip-image", "clip-text")  # they ask no model
+ALIKE = ("pixel", "latent", "latent-ridge", "clip-image", "clip-text", "bm25")  # they ask no model
 TOLD = list(NAMES)[:8]  # those whose scores README has
+LESS = (
+    "abu-linear",
+    "abu-gauss-newton",
+    "abu-gn",
+    "gradient-dot",
+    "gradient-cosine",
+    "trak",
+    "journey-trak",
+)
 NAMED = {"style": "styles", "concepts": "blocks of ten concepts"}
 GROUPED = {"ridge-product", "coupling", "latent", *TOLD}  # methods that are asked of groups
 SHORTCUTS = {  # of fast.csv: how the page calls it, what was asked for (embedded, paper's U-Net)
@@ -121,6 +131,27 @@ def judged(metrics: dict, linear: pd.DataFrame, planned: int) -> str:
     )
 
 
+def led(rows: pd.DataFrame) -> str:
+    """From which other methods one is told apart, ahead."""
+    sure = rows.apart.astype(bool) & (rows.difference > 0)
+    rest = [NAMES.get(other, other) for other in rows[~sure].other]
+    return f"every other method{' but ' * bool(rest)}{', '.join(rest)}"
+
+
+def late(table: pd.DataFrame) -> str:
+    """Comparisons that were named late, by all pairs and by those that nobody had looked at."""
+    counts = sorted(table.pairs.unique(), reverse=True)
+    rows = [["method", "queries", "other", *[f"{n} pairs (95 %), p (Holm)" for n in counts]]]
+    rows.append(["---"] * len(rows[0]))
+    said = lambda row: (
+        f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f}), {row.p_holm:.2g}"
+    )
+    for names, each in table.groupby(["method", "kind", "other"], sort=False):
+        by = each.set_index("pairs")
+        rows.append([names[0], names[1], names[2], *[said(by.loc[n]) for n in counts]])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
 def verdict(
     metrics: dict,
     compared: pd.DataFrame,
@@ -128,65 +159,84 @@ def verdict(
     ablated: pd.DataFrame,
     elsewhere: dict,
     removed: pd.DataFrame,
-    without: pd.Series,
+    late: pd.DataFrame,
 ) -> str:
-    """README's: how AbU does, who is ahead, what did not hold; ``elsewhere`` are metrics of the
-    scenes, ``removed`` says what images without which models were trained did (``latin``),
-    ``without`` how many each went without."""
+    """README's: how AbU does, who leads, what did not hold; ``elsewhere`` are metrics of the
+    scenes, ``removed`` says what images without which models were trained did (``latin``), ``late``
+    holds comparisons that were named late."""
     lds = pd.DataFrame(metrics["lds"]).T.rename(columns={"mean": "lds"})
     score = lambda method: f"{NAMES[method]} {scored(lds.loc[method])}"
     named = lambda row: score(row.other) if row.other in TOLD else NAMES.get(row.other, row.other)
-    short = lambda row: NAMES.get(row.other, row.other)
-    of = lambda method: compared[(compared.kind == "all") & (compared.method == method)]
-    before, behind, beside = told(of("abu"), named)
-    ahead, _, open_ = told(of(OURS), short)
-    is_paper = ~claims.claim.str.startswith("ours")
+    before, behind, beside = told(compared.query("kind == 'all' and method == 'abu'"), named)
+    best = max(metrics["seed_correlation"], 0) ** 0.5
+    share = lambda method: f"{lds.lds[method] / best:.0%}".replace("%", " %")
+    top, every, unseen = lds.lds.idxmax(), metrics["pairs"], metrics["pairs_compared"]
+    others = late[(late.kind == "all") & (late.method == top)]
+    of_abu = late[(late.method == "abu") & (late.pairs == every)]
+    also = " and ".join(NAMES[o] for o in of_abu[of_abu.apart & (of_abu.difference < 0)].other)
+    harm = removed.query(f"measure == 'loss' and kind == 'all' and method == '{top}'")
+    harms = " and ".join(
+        f"{row.times:.2f} times as far{', all right images gone,' * row.besides} "
+        f"(p = {row.p_holm:.2g})"
+        for row in harm.itertuples()
+    )
     told_by = ablated[~ablated.claim.str.contains("EK-FAC")]
-    paper = pd.concat([claims[is_paper], told_by]).query("verdict != 'not asked'")
-    bar, ours = "leaves others alone", f" (our bar: {FORGOTTEN:.0%} of its own rise)"
-    said = paper.claim.str.replace(bar, bar + ours.replace("%", " %"))
+    paper = pd.concat([claims[~claims.claim.str.startswith("ours")], told_by])
+    bar = f" (our bar, {FORGOTTEN:.0%} of its own rise; the paper has none)".replace("%", " %")
+    said = paper.claim + paper.claim.str.contains("others alone").map({True: bar, False: ""})
     which = lambda verdict: "; ".join(said[paper.verdict == verdict]) or "none"
     count = Counter(paper.verdict)
-    alike = max(ALIKE, key=lambda method: elsewhere["lds"][method]["mean"])
+    unasked = f", {count['not asked']} not asked" if count["not asked"] else ""
+    alike = max(ALIKE, key=lambda method: elsewhere["lds"].get(method, {"mean": -1})["mean"])
     there = lambda method: scored(pd.Series(elsewhere["lds"][method]).rename({"mean": "lds"}))
-    ceiling = share = ""
-    if "seed_correlation" in metrics:
-        best = max(metrics["seed_correlation"], 0) ** 0.5
-        ceiling = f"; perfect scores would reach about {best:.2f}"
-        share = f", {lds.lds['abu'] / best:.0%} of what can be reached".replace("%", " %")
-    top, highest = lds.lds.idxmax(), ""
-    if top not in compared.method.to_numpy():
-        highest = f"""{NAMES[top]} has the highest mean, {scored(lds.loc[top])}, not
-        compared.  """
-        highest = highest[0].upper() + highest[1:]
-    harm = removed[(removed.measure == "loss") & (removed.kind == "all")].iloc[0]
-    most = "it" if highest and harm.method == top else NAMES[harm.method]
-    works = "works" if "random" in before else "is not told apart from chance"
-    better = "" if behind == "none" else ", and others work better"
-    easy = "The data is easy" if "ridge" in open_ else "The data is not easy"
     parts = [
-        f"""**AbU {works}{better}.** The paper's step, its length, damping and passes set here:
-        {score("abu")}{share}: ahead of {before}; behind {behind}; not told apart from
-        {beside}.""",
-        f"""**{"One leads" if open_ == "none" else "No one method leads."}** {score(OURS)} (ours) is
-        ahead of {ahead}; not told apart from {open_}. {highest}A query's loss rises
-        {harm.times:.2f} times as far in models without the {harm.k} images that {most} names for
-        each of several queries ({without.min()} to {without.max()} in all) as without D-TRAK's
-        (p = {harm.p_holm:.2g}, {harm.queries} queries).""",
+        f"""**AbU works{"" if behind == "none" else ", and others work better"}.** Its step
+        doubles the query's loss, its damping was tuned: {score("abu").removeprefix("AbU ")},
+        {share("abu")} of what can be reached: ahead of {before}; behind {behind}; not told apart
+        from {beside}{f" (by all {every} pairs it is behind {also})" * bool(also)}.""",
+        f"""**{NAMES[top][0].upper()}{NAMES[top][1:]} leads**: {scored(lds.loc[top])},
+        {share(top)} of what can be reached (our bar: 90 %). By all {every} pairs it is told apart
+        from {led(others[others.pairs == every])}; by the {unseen} from
+        {led(others[others.pairs == unseen])} (asked for late, when all had been seen). In models
+        without the {harm.k.iloc[0]} images that it names for each of some queries, a query's loss
+        rises {harms} as without D-TRAK's; {harm["queries"].iloc[0]} queries, one seed.""",
         f"""**Of {len(paper)} claims of the paper {count["held"] or "none"} held,
-        {count["not held"]} did not, {count["not told apart"]} are not told apart**
+        {count["not held"]} did not, {count["not told apart"]} are not told apart{unasked}**
         ([report](results/report.ipynb), [ablations](results/ablations/table.md)). Held:
-        {which("held")}. Not: {which("not held")}.""",
-        f"""**{easy}.** Latents by ridge ask no model: where a concept's pictures look alike,
-        pictures say {"nearly all" if "ridge" in open_ else "less"}. Where they do not (preset
-        `scenes`; {elsewhere["pairs"]} pairs tell few apart): {OURS} {there(OURS)},
-        {NAMES[alike]} {there(alike)}, AbU {there("abu")}.""",
+        {which("held")}. Not: {which("not held")}. And **the data is easy**: latents by ridge ask no
+        model, and a concept's pictures look alike. Where they do not (preset `scenes`;
+        {elsewhere["pairs"]} pairs tell few apart): {OURS} {there(OURS)}, {NAMES[alike]}
+        {there(alike)}, AbU {there("abu")}.""",
     ]
-    over = f"""Over {metrics["queries"]} queries and {metrics["pairs"]} pairs of halves on which
-        no option was chosen{ceiling}; {len(compared)} comparisons (Holm) by the
-        {metrics["pairs_compared"]} unseen when they were named:"""
+    over = f"""Over {metrics["queries"]} queries and {every} pairs of halves on which no option was
+        chosen, of {best:.2f} that perfect scores would about reach; {len(compared)} comparisons
+        (Holm) by the {unseen} pairs that were unseen when they were named:"""
     lines = (wrapped(f"- {part}", width=120, subsequent_indent="  ") for part in parts)
     return "\n".join([wrapped(over, width=120), "", *lines])
+
+
+def uncaptioned(table: pd.DataFrame) -> str:
+    """What the caption is worth under which images are asked about a query without a prompt."""
+    rows = table.set_index("asked under")
+    beside = lambda row: f"{row['beside captions']:+.2f} ({row.least:+.2f} to {row.most:+.2f})"
+    none, mixed = rows.loc["none"], rows.loc["mixed"]
+    return wrapped(
+        f"""Of the {rows.queries.iloc[0]} queries without a prompt AbU has
+        {scored(rows.loc["captions"])} where images are asked under their captions, as in the study,
+        {scored(none)} where they are asked under none, {beside(none)} beside that, and
+        {scored(mixed)} where both count by their share of training, nine to one,
+        {beside(mixed)}; {rows.pairs.iloc[0]} pairs."""
+    )
+
+
+def given(worth: pd.DataFrame) -> str:
+    """What each method was given: settings that were tried, and what it costs."""
+    rows = [["method", "settings tried", "seconds once", "seconds a query", "MB kept"], ["---"] * 5]
+    for row in worth.dropna(subset="settings").sort_values("lds", ascending=False).itertuples():
+        once = "" if pd.isna(row.seconds_once) else f"{row.seconds_once:.0f}"
+        kept = "" if pd.isna(row.bytes) else f"{row.bytes / 1e6:.1f}"
+        rows.append([row.method, f"{row.settings:.0f}", once, f"{row.seconds:.2f}", kept])
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
 
 
 def bank(folder: Path, planned: int) -> str:
@@ -341,7 +391,7 @@ def scenes(folder: Path, objects: pd.DataFrame, seen: pd.DataFrame) -> str:
     r, pairs = metrics["seed_correlation"], metrics["seed_pairs"]
     ceiling = max(r, 0) ** 0.5
     over_all = linear[linear.kind == "all"].set_index("method").lds
-    best, alike = over_all.idxmax(), over_all[list(ALIKE)].idxmax()
+    best, alike = over_all.idxmax(), over_all[over_all.index.isin(ALIKE)].idxmax()
     share = lambda value: f"{100 * value:.0f} %"
     drawn = f"""Of two things that were asked for, {hit("drawn by the model", 2)} stand where they
         should, of one alone {hit("drawn by the model", 1)}; of the scenes themselves, encoded and
@@ -430,9 +480,8 @@ def parts(root: Path = ROOT) -> dict[str, str]:
     removed = pd.read_csv(folder / "latin.csv")
     claims = pd.read_csv(root / "results/report/claims.csv")
     ablated = pd.read_csv(root / "results/ablations/claims.csv")
-    squares = read_plan(root / plan["latin"]["folder"]).query("k == 8 and not besides")
-    without = squares.groupby("model").images.agg(lambda lists: len(set().union(*lists)))
     retrained = pd.read_csv(root / "benchmarks/regressed.csv")
+    beside = pd.read_csv(root / "benchmarks/late.csv")
     later = root / "benchmarks/confirmed.csv"
     r = metrics.get("seed_correlation")
     ceiling = max(r, 0) ** 0.5 if r is not None else None
@@ -469,8 +518,11 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             ablated,
             json.loads((root / "results/scenes/metrics.json").read_text()),
             removed,
-            without,
+            beside,
         ),
+        "given": given(pd.read_csv(root / "benchmarks/worth.csv")),
+        "late": late(beside[~beside.other.isin(LESS)]),
+        "uncaptioned": uncaptioned(pd.read_csv(root / "benchmarks/uncaptioned.csv")),
         "bank": bank(root / plan["bank"], 2 * sum(plan["pairs"]) + len(plan["full_seeds"])),
     }
 

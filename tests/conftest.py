@@ -2,15 +2,17 @@
 prepared pictures, a Ray cluster, a study that has run."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import Popen
+from tempfile import mkdtemp
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from filelock import FileLock
 from helpers import IDS, ROOT, SMALL, TIMESTEPS
-from studies import running, study_in
+from studies import begin, end, ended, study_in
 
 from abu.data.captions import load_captions
 from abu.data.images import Images
@@ -22,6 +24,8 @@ from abu.diffusion.encode import prepare
 from abu.diffusion.grid import Grid
 from abu.diffusion.noise import normal, normals
 from abu.diffusion.unet import select_weights
+
+SHARED = "ABU_TESTS"  # of the environment
 
 
 @pytest.fixture(scope="module")
@@ -108,24 +112,37 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder for what processes of the tests share."""
+    if not hasattr(config, "workerinput"):
+        os.environ[SHARED] = mkdtemp(prefix="abu-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        end(Path(folder := os.environ.pop(SHARED), "tiny"))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def begun(request, tmp_path_factory) -> Iterator[tuple[Path, Popen] | None]:
-    """The study of tests/params.yaml, which runs beside the tests that do not need it."""
+def begun(request) -> Path | None:
+    """The study of tests/params.yaml, which runs beside the tests that do not need it; the first
+    process of the tests that has one which does begins it."""
     torch.set_num_threads(1)  # tests' tensors are small; the other cores are for that study
     if not any("tiny" in item.fixturenames for item in request.session.items):
-        yield None
-        return
-    root = study_in(tmp_path_factory.mktemp("tiny"))
-    with running(root) as process:
-        yield root, process
+        return None
+    root = Path(os.environ[SHARED], "tiny")
+    with FileLock(f"{root}.lock"):
+        if not root.exists():
+            begin(study_in(root))
+    return root
 
 
 @pytest.fixture(scope="session")
-def tiny(begun: tuple[Path, Popen]) -> Path:
+def tiny(begun: Path) -> Path:
     """That study when it has run; who changes something takes a ``copy``."""
-    root, process = begun
-    assert process.wait() == 0, (root.parent / f"{root.name}.log").read_text()[-3000:]
-    return root
+    assert ended(begun) == 0, Path(f"{begun}.log").read_text()[-3000:]
+    return begun
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

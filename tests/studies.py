@@ -6,10 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 
+import psutil
 from ruamel.yaml import YAML
 
 from abu import ROOT
@@ -60,19 +60,32 @@ def dvc(root: Path, command: str) -> str:
     return called(root, sys.executable, "-m", "dvc", *command.split())
 
 
-@contextmanager
-def running(root: Path) -> Iterator[subprocess.Popen]:
-    """All stages by ``dvc repro``, beside what else is done; ended with the context."""
-    command = [sys.executable, "-m", "dvc", "repro", "--quiet"]
-    with (root.parent / f"{root.name}.log").open("w") as log:
-        options = {"stdout": log, "stderr": log, "start_new_session": True}
-        process = subprocess.Popen(command, cwd=root, env=found_from(root), **options)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+def begin(root: Path) -> None:
+    """All stages by ``dvc repro`` in a session of its own, beside what else is done; ``ended``
+    waits for it, ``end`` ends it, whichever process began it."""
+    line = f'"{sys.executable}" -m dvc repro --quiet > "{root}.log" 2>&1; echo $? > "{root}.code"'
+    process = subprocess.Popen(
+        line, shell=True, cwd=root, env=found_from(root), start_new_session=True
+    )
+    Path(f"{root}.pid").write_text(str(process.pid))
+
+
+def runs(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def ended(root: Path) -> int | None:
+    """The code with which what was begun there has ended; None where something killed it."""
+    while runs(int(Path(f"{root}.pid").read_text())):
+        time.sleep(0.5)
+    code = Path(f"{root}.code")
+    return int(code.read_text()) if code.is_file() else None
+
+
+def end(root: Path) -> None:
+    pid = Path(f"{root}.pid")
+    if pid.is_file() and runs(int(pid.read_text())):
+        os.killpg(int(pid.read_text()), signal.SIGTERM)
 
 
 def run_stage(root: Path, stage: str, *pairs: str) -> None:

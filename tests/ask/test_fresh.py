@@ -24,7 +24,6 @@ SIZES = {  # less of everything but of the model, the images and the queries
     "tune.dimension": 1024,
     "tune.cotangents": 1,
     "tune.timesteps": [500],
-    "tune.plus_relative_norm": [0.2],
     "tune.plus_damping": [10.0],
     "tune.gradient_draws": 1,
 }

@@ -13,6 +13,7 @@ from abu.baselines.features import Features, Sketch, feature_task
 from abu.core.attribution import Attribution
 from abu.data.queries import Queries
 from abu.data.rows import Parts
+from abu.diffusion.embed import clip_texts
 from abu.diffusion.grid import Grid
 from abu.diffusion.noise import normals
 from abu.study.tasks import run_tasks
@@ -44,8 +45,12 @@ def test_what_is_seen_is_that_of_queries_and_images(evidence: Evidence, images) 
     pixels = whole(evidence("pixels")[1])
     assert pixels.shape == (5, 3, 64, 64) and 0 <= pixels.min() < pixels.max() <= 1
     queries, texts = evidence("clip texts")
-    assert texts.shape == (5, 2, queries.shape[1])
-    assert torch.allclose(texts[:, 1], queries[1].expand(5, -1), atol=1e-5)
+    assert texts.shape == (5, queries.shape[1])  # of each image's first caption
+    firsts = [few[0] for few in evidence.seen.captions]
+    shown = clip_texts(evidence.seen.models / "clip", firsts)
+    assert torch.allclose(texts, shown, atol=1e-5)
+    assert evidence("words") == (["a skull", "a ghost"], evidence.seen.captions)
+    assert evidence.storage["words"] == sum(len(first + "a ghost") for first in firsts)
     assert [len(part) for part in evidence("clip images")] == [2, 5]
     with pytest.raises(FileNotFoundError, match="components.dino in params.yaml names a folder"):
         evidence("dino images")

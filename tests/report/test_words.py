@@ -52,8 +52,10 @@ def test_the_best_of_each_kind_is_named() -> None:
 )
 def test_exemplars_are_found_where_models_tell_it_from_random(random, p, sure: bool) -> None:
     rows = {"abu": (0.5, 0.4, float("nan")), "random": (random, 0.0, p), "chance": (0.05, 0.05, p)}
-    table = pd.DataFrame(rows, index=["mAP", "low", "p"]).T.assign(high=0.6, models=3)
+    table = pd.DataFrame(rows, index=["mAP", "low", "p"]).T.assign(high=0.6, models=8)
     said = "**AbU finds exemplars better than chance.**"
     assert found_by_abu(table).data.startswith(said) == sure
     assert found_by_abu(table.drop(index="random")).data.startswith(said)
     assert not found_by_abu(table.drop(index="random").assign(low=0.01)).data.startswith(said)
+    few = found_by_abu(table.assign(models=2)).data
+    assert few.startswith("**2 models are too few to tell.** mAP 0.50, chance 0.05; random scores")

@@ -74,6 +74,7 @@ class Evidence:
                 "clip images": lambda: self.embedded(clip_images, "clip"),
                 "dino images": lambda: self.embedded(dino_images, "dino"),
                 "clip texts": self.texts,
+                "words": self.words,
                 "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
                 "losses": lambda: self.mean("losses"),
                 "gauss-newton matrix": lambda: gauss_newton_matrix(self.images()(RANDOM)),
@@ -87,7 +88,7 @@ class Evidence:
             begin = time.perf_counter()
             self.known[name] = makers[name]()
             self.each.setdefault(name, time.perf_counter() - begin)
-            if isinstance(self.known[name], tuple):
+            if isinstance(self.known[name], tuple) and name not in self.storage:
                 self.storage[name] = self.known[name][1].nbytes
         return self.known[name]
 
@@ -108,9 +109,14 @@ class Evidence:
         return tuple(embed(folder, pixels, self.device) for pixels in both)
 
     def texts(self) -> tuple[Tensor, Tensor]:
-        captions, clip = self.seen.captions, self.seen.models / "clip"
-        flat = clip_texts(clip, [caption for few in captions for caption in few], self.device)
-        return clip_texts(clip, self.seen.prompts), flat.reshape(len(captions), -1, flat.shape[-1])
+        """Of the prompts, and of the first caption of each image."""
+        clip, first = self.seen.models / "clip", [few[0] for few in self.seen.captions]
+        return clip_texts(clip, self.seen.prompts), clip_texts(clip, first, self.device)
+
+    def words(self) -> tuple[list[str], list[list[str]]]:
+        captions = self.seen.captions
+        self.storage["words"] = sum(len(text.encode()) for few in captions for text in few)
+        return self.seen.prompts, captions
 
     def features(
         self, images: Images, path: list[int] | None = None

@@ -7,7 +7,7 @@ import numpy as np
 
 from abu.baselines.coupling import at_damping, coupling_ridge
 from abu.baselines.kernels import das, ridge_regression, trak
-from abu.baselines.similarity import chance, cosine, distance, dot
+from abu.baselines.similarity import bm25, chance, cosine, distance, dot
 from abu.data.checks import check_finite
 
 METHODS: dict[str, tuple[Callable, tuple, tuple]] = {  # function, evidence, options
@@ -17,6 +17,7 @@ METHODS: dict[str, tuple[Callable, tuple, tuple]] = {  # function, evidence, opt
     "latent-ridge": (ridge_regression, ("latents",), ("ridge",)),
     "clip-image": (cosine, ("clip images",), ()),
     "clip-text": (cosine, ("clip texts",), ()),
+    "bm25": (bm25, ("words",), ()),
     "dino": (cosine, ("dino images",), ()),
     "gradient-dot": (dot, ("loss gradients",), ()),
     "gradient-cosine": (cosine, ("loss gradients",), ()),

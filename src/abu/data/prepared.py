@@ -1,5 +1,6 @@
 """Encoded images and captions on disk, as the stage ``prepare`` leaves them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from abu.data.readers import read_array
 from abu.data.rows import Rows, Stored
 from abu.data.tables import cell, read_table, write_table
 
-OWN = ("id", "file", "caption", "exemplar")
+OWN = ("id", "file", "caption", "captions", "exemplar")
 """Columns of a table of images that no record may have: its field is ``record.file``, and so on."""
 
 
@@ -62,9 +63,9 @@ class Prepared:
 
 
 def describe(records, out: Path, **facts) -> None:
-    """Table and manifest of what was prepared of ``records``, whose latents are in ``out``. Fields
-    of records are texts, or, where all of them are, numbers; one that is called as a column of ours
-    comes as ``record.NAME``."""
+    """Table and manifest of what was prepared of ``records``, whose latents are in ``out``: of
+    captions the first, and all as a JSON list. Fields of records are texts, or, where all of them
+    are, numbers; one that is called as a column of ours comes as ``record.NAME``."""
     names = {
         field: f"record.{field}" if field in OWN else field for r in records for field in r.fields
     }
@@ -72,6 +73,7 @@ def describe(records, out: Path, **facts) -> None:
         "id": [r.id for r in records],
         "file": [str(r.path) for r in records],
         "caption": [r.captions[0] for r in records],
+        "captions": [json.dumps(r.captions, ensure_ascii=False) for r in records],
     }
     numbers = {}
     for field, name in names.items():

@@ -55,7 +55,9 @@ def harms_more(claim: str, method: str, against: str, removed: pd.DataFrame) -> 
     of_loss = (removed.measure == "loss") & (removed.kind == "all")
     rows = removed[of_loss & (removed.method == method)]
     if not len(rows):
-        return Claim(claim, UNASKED, "no whole Latin square of the method is recorded")
+        return Claim(
+            claim, UNASKED, "no whole Latin square of what its scores name is recorded"
+        )
     said = lambda row: (
         f"K = {row.k}{' besides right images' * row.besides}: the loss rises {row.times:.2f} times "
         f"as far as without {against}'s (p = {row.p_holm:.2g})"
@@ -90,7 +92,8 @@ def parts_are_told(local: dict) -> Claim:
     spread = f" (standard error {error:.0%})" if error else ""
     choice = f"the boxed part's images stand above the other's in {local['choice']:.0%}{spread}"
     both = f"average precision {precisions[0]:.2f} with the box, {precisions[1]:.2f} without"
-    return Claim(claim, verdict, f"{choice}; {both}, p = {local['p']:.2g}")
+    by = f"p = {local['p']:.2g}, signed ranks of {local['composites']} composites"
+    return Claim(claim, verdict, f"{choice}; {both} ({by})")
 
 
 ABLATED = {  # claim -> factor, choices, sign of their difference to the study where it holds

@@ -22,7 +22,8 @@ METHODS_SAY = {
     "latent": "distance of latents",
     "latent-ridge": "how much of each image's latents mixes into the picture's (ridge regression)",
     "clip-image": "likeness of pictures to CLIP",
-    "clip-text": "likeness of captions to CLIP",
+    "clip-text": "likeness of the first caption to CLIP",
+    "bm25": "rare words that the prompt shares with the captions (BM25)",
     "dino": "likeness of pictures to DINO",
     "random": "chance",
 }

@@ -31,7 +31,7 @@ FAMILIES = {  # of methods: a colour each; members differ by dash and marker
     GREEN: ("d-trak", "das", "trak", "journey-trak"),
     PURPLE: ("gradient-dot", "gradient-cosine"),
     ORANGE: ("pixel", "latent", "latent-ridge"),
-    EARTH: ("clip-image", "clip-text", "dino"),
+    EARTH: ("clip-image", "clip-text", "dino", "bm25"),
     GREY: ("random", "chance", "none", "right"),
 }
 LOOKS = {

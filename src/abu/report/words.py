@@ -72,16 +72,23 @@ def beside_abu(table: pd.DataFrame) -> str:
     return f"Better than AbU (p < 0.05): {better}.\n  Worse: {worse}.\n  Not told apart: {open_}."
 
 
+FEW = 5
+"""Models of which a test over models tells next to nothing, whatever they say."""
+
+
 def found_by_abu(table: pd.DataFrame) -> Markdown:
     """Whether AbU finds exemplars better than random scores do, told apart over models, or, where
-    no scores are random, than chance, by its interval; ``table``: of
-    ``abu.judge.recovery.summarize``."""
+    no scores are random, than chance, by its interval; of ``FEW`` models or fewer that nothing is
+    told. ``table``: of ``abu.judge.recovery.summarize``."""
     abu, chance = table.loc["abu"], table.loc["chance"]
-    sure, beside = abu.low > chance.mAP, ""
+    sure, beside, models = abu.low > chance.mAP, "", int(abu.models)
     if "random" in table.index:
-        random, models = table.loc["random"], int(abu.models)
+        random = table.loc["random"]
         sure = random.p < 0.05 and abu.mAP > random.mAP
         beside = f"; random scores {random.mAP:.2f}, {models} models, p = {random.p:.2g}"
+    if models <= FEW:
+        said = f"mAP {abu.mAP:.2f}, chance {chance.mAP:.2f}{beside}."
+        return Markdown(f"**{models} models are too few to tell.** {said}")
     return either(
         sure,
         "AbU finds exemplars better than chance.",

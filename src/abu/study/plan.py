@@ -115,7 +115,8 @@ def stages(bench: Bench, system: str, images: int, captions: int, exemplars: int
     yield "report", Counter(), 3e6, 0
     if what["kind"] != "base":
         return
-    tries = tuning * len(tune["rise"]) * len(tune["damping"])
+    dampings = len(tune["damping"]) + (store > 0) * len(tune["plus_damping"])
+    tries = tuning * len(tune["rise"]) * dampings
     work = sketch(tune, [m for m in METHODS if METHODS[m][2]], n, tuning)
     work += unlearn(tune, tries, tuning)
     yield "tune", work, 5e3, held + square

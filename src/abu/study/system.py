@@ -46,6 +46,11 @@ class System:
     trained: dict  # of the trained model: results/train/train.json
     customized: dict  # results/customize/NAME/customized.json; empty for the trained model
 
+    @property
+    def captions(self) -> list[list[str]]:
+        """All captions of each image."""
+        return self.table.captions.map(json.loads).tolist()
+
     def picture(self, file: str | Path) -> np.ndarray:
         """Pixels [3, side, side] in [0, 1] of a picture, as the model was shown them."""
         return read_image(Path(file), self.side, self.background) / 2 + 0.5
