@@ -11,7 +11,6 @@ from helpers import ROOT
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = {  # how README calls methods
-    "coupling-ridge": "coupling-ridge",
     "quick AbU on all weights": "abu-whole",
     "AbU": "abu",
     "D-TRAK": "d-trak",
