@@ -18,7 +18,7 @@ from abu.data.rows import Parts, in_parts
 from abu.diffusion.components import load_components
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import verdict_of
-from abu.study.run import read
+from abu.study.folders import read_yaml
 
 PAGE = (ROOT / "docs/add-a-method.md").read_text()
 IDEA, COMMAND, PRINTED, FUNCTION, LINE = re.findall(r"```(?:python)?\n(.*?)```", PAGE, re.DOTALL)
@@ -69,7 +69,7 @@ def test_the_registry_gives_the_same_scores(done: tuple[Path, dict], monkeypatch
 def test_its_choices_are_those_of_the_tuning_queries(done: tuple[Path, dict]) -> None:
     """By the pairs for tuning, as ``tune`` would search: nothing of its grid is much better."""
     bank, z, images = (done[1][name] for name in ("bank", "z", "images"))
-    queries, grid = bank.queries[bank.queries.tuning], read(ROOT / "params.yaml")["tune"]
+    queries, grid = bank.queries[bank.queries.tuning], read_yaml(ROOT / "params.yaml")["tune"]
     latents = z[queries["query"]]
     verdict = verdict_of(bank, queries.name.tolist(), latents, tuning=True)
     drawn = load_components(ROOT / "data/components").decode(torch.tensor(latents))

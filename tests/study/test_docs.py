@@ -5,7 +5,7 @@ import tomllib
 
 from helpers import ROOT
 
-from abu.study.run import read
+from abu.study.folders import read_yaml
 
 page = lambda name: (ROOT / "docs" / f"{name}.md").read_text()
 WORDS = """query candidate score grid removal bank stage task engine system preset half pair ceiling
@@ -21,7 +21,7 @@ def test_the_glossary_is_in_order_and_has_a_line_a_word() -> None:
 
 
 def test_it_is_cited_as_it_is() -> None:
-    cited = read(ROOT / "CITATION.cff")
+    cited = read_yaml(ROOT / "CITATION.cff")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert cited["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= cited.keys()
     assert (cited["version"], cited["license"]) == (project["version"], project["license"])

@@ -7,7 +7,7 @@ import sys
 from helpers import ROOT
 
 from abu.__main__ import STARTED, commands, listing, presets, sentence, stages, targets
-from abu.study.run import read
+from abu.study.folders import read_yaml
 
 LISTED = listing()
 
@@ -22,7 +22,7 @@ def test_every_module_that_is_run_is_listed_with_its_own_words() -> None:
 
 
 def test_every_notebook_preset_and_target_is_listed() -> None:
-    in_order = [name for name in read(ROOT / "dvc.yaml")["stages"] if name != "sources"]
+    in_order = [name for name in read_yaml(ROOT / "dvc.yaml")["stages"] if name != "sources"]
     assert list(stages()) == [*in_order, "ablations", "plan"] and all(stages().values())
     assert presets().keys() == {path.stem for path in (ROOT / "presets").glob("*.yaml")}
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]

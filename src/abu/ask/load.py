@@ -10,8 +10,6 @@ In a notebook::
 from contextlib import chdir
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from abu import ROOT
 from abu.ask.asker import Asker
 from abu.ask.standing import Standing
@@ -20,7 +18,7 @@ from abu.core.unlearn import Newton
 from abu.data.queries import Queries
 from abu.diffusion.device import use_device
 from abu.study.caching import Cached, load_cached, newton_chosen, read_cache
-from abu.study.folders import BASE, results
+from abu.study.folders import BASE, read_yaml, results
 from abu.study.inputs import check_inputs
 from abu.study.system import System, load_queries, load_system
 
@@ -38,7 +36,7 @@ def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
     root = Path(root).resolve()
     if not (root / "params.yaml").is_file():
         raise FileNotFoundError(f"{root / 'params.yaml'} is missing; expected a study's folder")
-    study = YAML(typ="safe").load(root / "params.yaml")
+    study = read_yaml(root / "params.yaml")
     if system not in (systems := study["systems"]):
         raise KeyError(f"no system {system!r} in params.yaml; expected one of {sorted(systems)}")
     if systems[system]["kind"] == "reference":

@@ -10,10 +10,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from ruamel.yaml import YAML
-
 from abu import ROOT
 from abu.study.commands import command
+from abu.study.folders import read_yaml
 
 GRID = "benchmarks/ablations.yaml"
 STAGES = ["cache@base", "unlearn@base"]
@@ -97,7 +96,7 @@ def dvc(*arguments: str) -> str:
 
 def main() -> None:
     """Queue what HEAD does not have yet, and run the queue."""
-    grid = YAML(typ="safe").load(ROOT / GRID)
+    grid = read_yaml(ROOT / GRID)
     for words in commands(grid, experiments(json.loads(dvc("exp", "show", "--json")))):
         dvc(*words)
     queue = [sys.executable, "-m", "dvc", "exp", "run", "--run-all"]

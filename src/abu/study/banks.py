@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from ruamel.yaml import YAML
 from torch.nn.functional import adaptive_avg_pool2d
 
 from abu import ROOT
@@ -27,7 +26,7 @@ from abu.judge.bank import Model, digest, plan_bank, write_model
 from abu.judge.retrain import Questions, Retraining, answer, pictures_asked
 from abu.study.commands import command
 from abu.study.engines import Engine
-from abu.study.folders import results
+from abu.study.folders import read_yaml, results
 from abu.study.keys import key
 from abu.study.system import load_queries, sampler_of
 from abu.study.tasks import Result, run_tasks
@@ -153,7 +152,7 @@ def record(folder: Path, asked: Asked, engine: Engine, hours: float | None = Non
 
 def opened() -> tuple[dict, Asked, Engine]:
     """Of the study in this folder: parameters of ``retrain``, its bank, the engine."""
-    study = YAML(typ="safe").load(ROOT / "params.yaml")
+    study = read_yaml(ROOT / "params.yaml")
     common, options = study["common"], study["retrain"]
     device = use_device(common["device"], common["threads"])
     components = load_components("results/components/model", device)

@@ -5,12 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from abu import ROOT
+from abu.study.folders import read_yaml
 from abu.study.sources import link_named
-
-read = YAML(typ="safe").load
 
 
 def settle(here: Path) -> None:
@@ -27,7 +24,7 @@ def settle(here: Path) -> None:
         (study / "scratch").mkdir(exist_ok=True)
         scratch.symlink_to(study / "scratch")
     if study != here:
-        link_named(read(here / "params.yaml"), here, study)
+        link_named(read_yaml(here / "params.yaml"), here, study)
     modules = str(here / "src")
     if here != ROOT and os.environ.get("PYTHONPATH") != modules:
         again = [sys.executable, "-m", "abu.study.run", *sys.argv[1:]]

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 BASE = "base"
 """Name of the trained model among the systems of ``params.yaml``."""
+
+read_yaml = YAML(typ="safe").load
 
 
 def results(stage: str, system: str = BASE) -> Path:

@@ -2,24 +2,22 @@
 
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from abu.study.costs import MEASURED, STAGE, STAGES, read
+from abu.study.folders import read_yaml
 from abu.study.memory import PLAN
 
 RECORDED = Path("benchmarks/stages.csv")
 """What a whole run of the embedded study took, from a fresh clone (a copy of ``STAGES``)."""
 EMBEDDED = "data/captions.json"
 
-load = YAML(typ="safe").load
 Stage = tuple[str, str]  # and system
 
 
 def in_order(root: Path) -> list[Stage]:
     """(stage, system) of all that ``dvc repro`` runs of ``dvc.yaml``, the first first; the system
     is "" where a stage asks about none."""
-    systems = list(load(root / "params.yaml")["systems"])
-    stages = load(root / "dvc.yaml")["stages"]
+    systems = list(read_yaml(root / "params.yaml")["systems"])
+    stages = read_yaml(root / "dvc.yaml")["stages"]
     of = {name: systems if "foreach" in stage else [""] for name, stage in stages.items()}
     return [(name, system) for name, each in of.items() if name != "sources" for system in each]
 
@@ -42,7 +40,8 @@ def where(stage: str, system: str, root: Path) -> str:
     if (stage, system) not in order:
         return ""
     file = root / PLAN
-    if not file.exists() and load(root / "params.yaml")["prepare"]["annotations"] == EMBEDDED:
+    prepare = read_yaml(root / "params.yaml")["prepare"]
+    if not file.exists() and prepare["annotations"] == EMBEDDED:
         file = root / RECORDED
     expected = read(file, STAGE, MEASURED[:1])[MEASURED[0]].to_dict()
     taken = read(root / STAGES, STAGE, MEASURED)[MEASURED[0]].to_dict()

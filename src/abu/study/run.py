@@ -23,13 +23,13 @@ import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.study.checkout import settle
 from abu.study.commands import QUIET, command
 from abu.study.costs import MEASURED, STAGE, STAGES, record
 from abu.study.declared import check, check_study, check_value, declarations
+from abu.study.folders import read_yaml
 from abu.study.inputs import check_inputs
 from abu.study.memory import Watch, advice, reason
 from abu.study.outputs import lightened, normalised
@@ -44,7 +44,6 @@ ENVIRONMENT = QUIET | {  # read by the kernel at start-up
 }
 ALONE = ("tune", "influence")  # they ask about the base system alone, in results/STAGE/base
 NOTHING = "For this kind of system nothing is done: params.yaml, `changes`.\n"
-read = YAML(typ="safe").load
 
 
 def folder(stage: str, system: str) -> str:
@@ -84,7 +83,7 @@ def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | 
 
 def checked(root: Path) -> tuple[dict, dict[str, dict]]:
     """All of ``params.yaml``, refused as in ``parameters``, and what notebooks declare, by name."""
-    study = read(root / "params.yaml")
+    study = read_yaml(root / "params.yaml")
     declared = {path.stem: declarations(path) for path in (root / "notebooks").glob("*.ipynb")}
     check_study(study, declared)
     return study, declared
@@ -96,7 +95,7 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
         return write_sources(checked(root)[0], root)
     system, values = parameters(stage, pairs, root)
     out, target = root / folder(stage, system), root / executed(stage, system)
-    for kind in read(root / "params.yaml")["changes"].keys() - {"base"}:
+    for kind in read_yaml(root / "params.yaml")["changes"].keys() - {"base"}:
         for alone in ALONE:  # what other kinds depend on in place of it
             leave(root / "results" / alone / kind)
     if values is not None:
@@ -129,7 +128,7 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
 
 def changed_by(stage: str, system: str, root: Path) -> dict[str, str]:
     """Parameters that ``changes`` gives a stage of a system, and the section where it does."""
-    study = read(root / "params.yaml")
+    study = read_yaml(root / "params.yaml")
     kind = study["systems"].get(system, {}).get("kind")
     return dict.fromkeys(study["changes"].get(kind, {}).get(stage) or (), f"changes.{kind}.{stage}")
 
@@ -168,7 +167,8 @@ def main(stage: str, *pairs: str) -> None:
     if odd := [pair for pair in pairs if "=" not in pair]:
         raise ValueError(f"{odd[0]!r} after {stage}; expected KEY=VALUE, as steps=2")
     split = dict(pair.split("=", 1) for pair in pairs)
-    execute(stage, {key: value if key == "system" else read(value) for key, value in split.items()})
+    values = {key: text if key == "system" else read_yaml(text) for key, text in split.items()}
+    execute(stage, values)
 
 
 if __name__ == "__main__":
