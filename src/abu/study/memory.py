@@ -13,6 +13,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from abu.study.costs import STAGE, read
+from abu.study.folders import read_yaml
 
 SMALLER = ("batch_size", "shard")
 PLAN = Path("results/plan/plan.csv")
@@ -64,14 +65,15 @@ def reason(error: Exception) -> str:
     return ""
 
 
-def advice(stage: str, system: str, values: dict, changed: dict, peak: int, root: Path) -> str:
-    """What to set smaller, and what memory was predicted and taken.
-
-    ``values``: the stage's parameters; ``changed``: those of them that ``changes`` gives, with the
-    section they stand in; ``peak``: bytes that it took.
-    """
-    names = {name: f"{changed.get(name, stage)}.{name}" for name in SMALLER if name in values}
-    set_smaller = [f"{name} (now {values[key]})" for key, name in names.items()]
+def advice(stage: str, system: str, values: dict, peak: int, root: Path) -> str:
+    """What to set smaller, and in which section, and what memory was predicted and taken.
+    ``values``: the stage's parameters; ``peak``: bytes that it took."""
+    study = read_yaml(root / "params.yaml")
+    kind = study["systems"].get(system, {}).get("kind")
+    changed = study["changes"].get(kind, {}).get(stage) or ()
+    section = lambda name: f"changes.{kind}.{stage}" if name in changed else stage
+    there = [name for name in SMALLER if name in values]
+    set_smaller = [f"{section(name)}.{name} (now {values[name]})" for name in there]
     if values.get("engine") in ("pool", "ray"):
         set_smaller.append("the number of tasks at once, by larger common.task_cpus or task_gpus,")
     smaller = f"make {' or '.join(set_smaller)} smaller"

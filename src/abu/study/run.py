@@ -117,20 +117,12 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
     except (DeadKernelError, PapermillExecutionError) as error:
         if not (why := reason(error)):
             raise
-        changed = changed_by(stage, system, root)
-        told = advice(stage, system, values, changed, watch.peak, root)
+        told = advice(stage, system, values, watch.peak, root)
         raise MemoryError(f"{executed(stage, system)}: {why}; {told}") from error
     nbformat.write(lightened(normalised(notebook)), target)
     took = {"seconds": time.perf_counter() - begin, "peak_bytes": watch.peak}
     took["disk_bytes"] = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     record({(stage, system): took}, root / STAGES, STAGE, MEASURED)
-
-
-def changed_by(stage: str, system: str, root: Path) -> dict[str, str]:
-    """Parameters that ``changes`` gives a stage of a system, and the section where it does."""
-    study = read_yaml(root / "params.yaml")
-    kind = study["systems"].get(system, {}).get("kind")
-    return dict.fromkeys(study["changes"].get(kind, {}).get(stage) or (), f"changes.{kind}.{stage}")
 
 
 def leave(folder: Path) -> None:
