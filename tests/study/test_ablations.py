@@ -168,7 +168,7 @@ def test_what_has_run_or_waits_is_not_queued_again() -> None:
     queued = commands(GIVEN, known)
     names = [command[command.index("--name") + 1] for command in queued]
     assert names == ["ablation-steps-10", "ablation-flips-max"]
-    assert queued[1][-4:] == ["-S", "cache.flips=true", *STAGES]
+    assert queued[1][-3:] == ["--set-param=cache.flips=true", *STAGES]
 
 
 @pytest.mark.slow

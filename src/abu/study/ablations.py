@@ -54,11 +54,7 @@ def commands(grid: dict, known: dict) -> list[list[str]]:
             said = f"{row.factor} {row.value} gives {merged} a mapping, which DVC would merge"
             raise ValueError(f"{said}; expected its entries, as {merged[0]}.NAME: VALUE")
     new = lambda row: known.get(row.name, {}).get("state", "failed") == "failed"
-    changes = lambda row: [
-        word
-        for key, value in row.overrides.items()
-        for word in ("-S", f"{key}={json.dumps(value)}")
-    ]
+    changes = lambda row: [f"--set-param={k}={json.dumps(v)}" for k, v in row.overrides.items()]
     queue = ["exp", "run", "--queue", "--single-item", "--name"]
     wanted = [row for row in rows(grid) if row.overrides and new(row)]
     return [[*queue, row.name, *changes(row), *STAGES] for row in wanted]
