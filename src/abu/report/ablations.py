@@ -17,9 +17,8 @@ MEASURES = {  # heading -> metric, whether more is better (None: neither)
 def markdown(table: pd.DataFrame) -> str:
     """The table in the paper's form: choices of one factor under each other, the default marked,
     the best value of a factor bold."""
-    shown = {
-        heading: measure for heading, measure in MEASURES.items() if table[measure[0]].notna().any()
-    }
+    measured = lambda metric: table[metric].notna().any()
+    shown = {name: measure for name, measure in MEASURES.items() if measured(measure[0])}
     lines = [["", "", *shown], ["---"] * (2 + len(shown))]
     for factor, choices in table.groupby(level="factor", sort=False):
         for place, ((_, value), line) in enumerate(choices.iterrows()):

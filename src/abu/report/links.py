@@ -24,10 +24,7 @@ BY_SYSTEM = ("customize", "generate", "cache", "unlearn", "compare")
 def links(systems: list[str]) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Stages in their order: name, what its notebook says, and its copies (label, address from the
     page's folder), one a system where it asks about one."""
-    copies = {
-        stage: [(name, f"../{stage}-{name}.ipynb") for name in systems]
-        if stage in BY_SYSTEM
-        else [("notebook", f"../{stage}.ipynb")]
-        for stage in STAGES
-    }
-    return [(stage, says, copies[stage]) for stage, says in STAGES.items()]
+    each = lambda stage: [(name, f"../{stage}-{name}.ipynb") for name in systems]
+    one = lambda stage: [("notebook", f"../{stage}.ipynb")]
+    copies = lambda stage: each(stage) if stage in BY_SYSTEM else one(stage)
+    return [(stage, says, copies(stage)) for stage, says in STAGES.items()]

@@ -71,22 +71,19 @@ def answers_of(
     ``errors``: standard errors by method, a row a query and a column an image; ``judged``: by
     query and method."""
     firsts = {method: best(scored, queries["query"].tolist(), top) for method, scored in scores}
-    rows = queries[["query", "name", "kind", "prompt"]].rename_axis(None).itertuples(index=False)
     error_of = {method: table.to_dict("index") for method, table in (errors or {}).items()}
     answers = []
-    for i, row in enumerate(rows):
+    for i, row in enumerate(queries.itertuples()):
         known = right.get(row.query, set())
         shown = {}
         for method, (ids, values) in firsts.items():
-            error_by_id = error_of.get(method, {}).get(row.query, {})
-            shown[method] = [
-                First(int(id), float(score), int(id) in known, error_by_id.get(int(id)))
-                for id, score in zip(ids[i], values[i])
-            ]
+            error = error_of.get(method, {}).get(row.query, {})
+            pairs = zip(ids[i].tolist(), values[i].tolist())
+            shown[method] = [First(id, score, id in known, error.get(id)) for id, score in pairs]
         redrawn = {name: drawn[i] for name, drawn in (after or {}).items()}
         measured = (judged or {}).get(row.query, {})
-        answer = Answer(row.name, row.kind, row.prompt, pictures[i], shown, redrawn, measured)
-        answers.append(answer)
+        asked = row.name, row.kind, row.prompt, pictures[i]
+        answers.append(Answer(*asked, shown, redrawn, measured))
     return answers
 
 
@@ -114,18 +111,14 @@ def rounded(measured: Measured) -> list[float]:
 def boards_of(linear: pd.DataFrame, ceiling: Mapping[str, float]) -> list[dict]:
     """A leaderboard for each kind of query, the best method first, of a table (method, kind,
     queries, lds, low, high) and what perfect scores would reach, by kind."""
-    return [
-        {
-            "kind": kind,
-            "queries": int(rows.queries.max()),
-            "ceiling": round(float(ceiling[kind]), 2) if kind in ceiling else None,
-            "rows": [
-                [row.method, rounded(Measured(row.lds, row.low, row.high))]
-                for row in rows.sort_values("lds", ascending=False).itertuples()
-            ],
-        }
-        for kind, rows in linear.groupby("kind", sort=False)
-    ]
+    boards = []
+    for kind, rows in linear.groupby("kind", sort=False):
+        ranked = rows.sort_values("lds", ascending=False).itertuples()
+        each = [[row.method, rounded(Measured(row.lds, row.low, row.high))] for row in ranked]
+        most = round(float(ceiling[kind]), 2) if kind in ceiling else None
+        board = {"kind": kind, "queries": int(rows.queries.max()), "ceiling": most, "rows": each}
+        boards.append(board)
+    return boards
 
 
 def page(

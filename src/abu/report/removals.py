@@ -33,10 +33,8 @@ def removed(table: pd.DataFrame, floor: pd.Series | None = None) -> str:
     if not len(table):
         said.append("No method's images were removed.")
     for k, rows in table.groupby(level="k"):
-        worst_first = rows.droplevel("k").sort_values("loss", ascending=False)
-        each = [
-            f"{row.Index} {row.loss:.3f} ± {row.loss_se:.3f}" for row in worst_first.itertuples()
-        ]
+        worst = rows.droplevel("k").sort_values("loss", ascending=False)
+        each = [f"{row.Index} {row.loss:.3f} ± {row.loss_se:.3f}" for row in worst.itertuples()]
         said.append(f"Without the first {k} images a query's loss rises by: {', '.join(each)}.")
     return "\n".join(said)
 

@@ -39,9 +39,8 @@ LOOKS = {
     for colour, names in FAMILIES.items()
     for nth, name in enumerate(names)
 }
-FREE = [
-    look for look in product(COLOURS, DASHES, MARKERS) if look not in LOOKS.values()
-]  # of methods that are not named above
+# of methods that are not named above
+FREE = [look for look in product(COLOURS, DASHES, MARKERS) if look not in LOOKS.values()]
 
 SIZES = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), MEDIUM)
 SIZES |= dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALL)
@@ -69,10 +68,8 @@ def panels(count: int, height: float, columns: int | None = None, **shared) -> t
     inches high; what is left over in the last row is not drawn."""
     across = min(columns or count, count)
     rows = -(-count // across)
-    size = (WIDTH, height * rows)
-    figure, axes = plt.subplots(
-        rows, across, figsize=size, squeeze=False, layout="constrained", **shared
-    )
+    options = {"figsize": (WIDTH, height * rows), "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(rows, across, **options, **shared)
     for axis in axes.flat[count:]:
         axis.remove()
     return figure, axes.flat[:count]
