@@ -1,6 +1,7 @@
 """How far quick answers rank as AbU's finite step does."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,20 +19,13 @@ def agreement(
     over queries, shares of the finite top 4 and top ``k`` that stand in its own, and mean average
     precision of the ``right`` images, bool [Q, N]."""
     few = min(4, finite.shape[1])
-    rows = []
+    columns = {}
     for name, scores in methods.items():
-        each = correlations(scores, finite)
-        rows.append(
-            {
-                "method": name,
-                "spearman": each.mean(),
-                "lowest": each.min(),
-                "top 4": found_among(scores, finite, few, few).mean(),
-                f"top {k}": found_among(scores, finite, k, k).mean(),
-                "average precision": mean_precision(right, scores),
-            }
-        )
-    return pd.DataFrame(rows).set_index("method")
+        each, top = correlations(scores, finite), partial(found_among, scores, finite)
+        told = {"spearman": each.mean(), "lowest": each.min(), "top 4": top(few, few).mean()}
+        told |= {f"top {k}": top(k, k).mean(), "average precision": mean_precision(right, scores)}
+        columns[name] = told
+    return pd.DataFrame(columns).T.rename_axis("method")
 
 
 def recalls(
@@ -53,12 +47,8 @@ def along(
     ``quick`` answer, with both, and with both of the ``exact`` one."""
     rows = []
     for (name, length), rises in zip(lengths.items(), walked):
-        told = {
-            "linear": quick.rise(length, [1]),
-            "Gauss-Newton": quick.rise(length, [2]),
-            "both": quick.rise(length),
-            "both, exact": exact.rise(length),
-        }
+        told = {"linear": quick.rise(length, [1]), "Gauss-Newton": quick.rise(length, [2])}
+        told |= {"both": quick.rise(length), "both, exact": exact.rise(length)}
         like = {term: correlations(scores, rises[None])[0] for term, scores in told.items()}
         rows.append({"relative_norm": name, "rise": rises.mean(), **like})
     return pd.DataFrame(rows)
@@ -69,11 +59,9 @@ def estimators_of(
 ) -> pd.DataFrame:
     """Of answers by ``what`` they have and how many of it (``value``): mean rank correlation with
     the ``finite`` scores [Q, N] at each query's relative norm, ``lengths`` [Q]."""
-    rows = []
-    for (what, value), quick in parts.items():
-        like = correlations(quick.rise(lengths), finite).mean()
-        rows.append({"what": what, "value": value, "spearman": like})
-    return pd.DataFrame(rows)
+    like = lambda quick: correlations(quick.rise(lengths), finite).mean()
+    rows = [(*which, like(quick)) for which, quick in parts.items()]
+    return pd.DataFrame(rows, columns=["what", "value", "spearman"])
 
 
 def refined(first: np.ndarray, picked: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:

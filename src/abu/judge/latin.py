@@ -121,10 +121,8 @@ def answers(
             raise ValueError(f"{latin.folder}: {name} went without other images than plan.csv says")
     mean = lambda of, row: of.losses[row].mean((1, 2), dtype=np.float64)
     drawn = lambda of, name: torch.from_numpy(of.drawn(name)).float() / 255
-    floor, pictures = (
-        values[there]  # of the squares' queries
-        for values in (mean(bank, whole.index[0]), drawn(bank, whole.name.iloc[0]))
-    )
+    floor = mean(bank, whole.index[0])[there]  # of the squares' queries
+    pictures = drawn(bank, whole.name.iloc[0])[there]
     embedded, rows = embed(pictures), []
     for row, name in enumerate(latin.models.name):
         names = plan[plan.model == name]["query"]
@@ -216,11 +214,8 @@ def summaries(
     whole square."""
     if not len(found):
         return pd.DataFrame(columns=COLUMNS)
-    parts = {
-        (measure, ALL): summary(found, against, measure, seed)
-        for measure in ("loss", "mse", "clip")
-        if measure in found
-    }
+    measures = [name for name in ("loss", "mse", "clip") if name in found]
+    parts = {(name, ALL): summary(found, against, name, seed) for name in measures}
     for kind, rows in found.groupby(found["query"].map(kinds), sort=False):
         parts["loss", kind] = summary(rows, against, seed=seed).assign(p=np.nan, p_holm=np.nan)
     return pd.concat(parts, names=["measure", "kind"]).reset_index()[COLUMNS]
