@@ -20,11 +20,6 @@ def sentence(text: str) -> str:
     return first if first[-1:] in (".", "?", "!") else f"{first}."
 
 
-def without(found: re.Match) -> str:
-    """What is left where a command stood: the colon before it, if the sentence goes on."""
-    return found[1] if found[3] else ""
-
-
 def commands(folder: Path) -> dict[str, str]:
     """What of the modules in a folder is run, as the first command of their docstrings says, and
     the first sentence beside it."""
@@ -35,7 +30,9 @@ def commands(folder: Path) -> dict[str, str]:
             doc = ast.get_docstring(ast.parse(source)) or ""
             words = re.search(COMMAND, doc)
             name = " ".join(words[2].split()) if words else f"python {path.relative_to(ROOT)}"
-            first = re.sub(rf"{COMMAND}(?=( [a-z])?)", without, doc.partition("\n\n")[0])
+            # of the colon before a command, what the sentence needs to go on
+            colon = lambda stood: stood[1] if stood[3] else ""
+            first = re.sub(rf"{COMMAND}(?=( [a-z])?)", colon, doc.partition("\n\n")[0])
             found[name] = sentence(first)
     return found
 
@@ -61,10 +58,8 @@ def targets() -> dict[str, str]:
 def presets() -> dict[str, str]:
     """By name, and the first sentence of what their heads say."""
     files = sorted((ROOT / "presets").glob("*.yaml"))
-    heads = {path.stem: re.match(r"(?:#.*\n)*", path.read_text()) for path in files}
-    return {
-        name: sentence(re.sub(r"^# ?", "", head[0], flags=re.M)) for name, head in heads.items()
-    }
+    head = lambda path: re.match(r"(?:#.*\n)*", path.read_text())[0]
+    return {path.stem: sentence(re.sub(r"^# ?", "", head(path), flags=re.M)) for path in files}
 
 
 def listing() -> str:
