@@ -76,7 +76,7 @@ class Evidence:
                 "clip texts": self.texts,
                 "words": self.words,
                 "journey gradients": lambda: (self.journey(), self("loss gradients")[1]),
-                "losses": lambda: self.mean("losses"),
+                "losses": lambda: torch.cat(list(self.images()("losses"))).mean(1),
                 "gauss-newton matrix": lambda: gauss_newton_matrix(self.images()(RANDOM)),
                 "factor": self.factor,
                 "loss couplings": lambda: self.couplings("loss rows", name),
@@ -183,9 +183,6 @@ class Evidence:
         self.once[name] += self.each["gauss-newton matrix"]  # of images alone
         self.storage[name] = self.storage[rows]
         return cache(lambda damping: coupling(pair, factor(damping)))
-
-    def mean(self, name: str) -> Tensor:
-        return torch.cat(list(self.images()(name))).mean(1)
 
     def journey(self) -> Tensor:
         """Query features along the sampler's path: the loss gradient at step t of what that step
