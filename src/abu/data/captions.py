@@ -28,6 +28,11 @@ def check_lists(keep: dict[str, list]) -> None:
         raise ValueError(f"keep has {bad}; expected a list of values for each field")
 
 
+def allowed(fields: dict, keep: dict[str, list]) -> bool:
+    """Whether a record has one of the values that are kept, of each field."""
+    return all(fields.get(field) in values for field, values in keep.items())
+
+
 def load_captions(
     annotations: Path,
     images: Path,
@@ -51,11 +56,7 @@ def load_captions(
     rows = read_annotations(annotations)
     if repeated := [id for id, n in Counter(id for id, *_ in rows).items() if n > 1]:
         raise ValueError(f"{annotations} has duplicate image ids: {repeated[:5]}")
-    rows = [
-        row
-        for row in rows
-        if all(row[3].get(field) in values for field, values in (keep or {}).items())
-    ]
+    rows = [row for row in rows if allowed(row[3], keep or {})]
     if not rows:
         raise ValueError(f"{annotations} has no image where {keep}")
     if bare := [id for id, _, texts, _ in rows if not texts]:
@@ -71,15 +72,12 @@ def load_captions(
         )
     if captions and (more := sum(len(texts[captions:]) for _, _, texts, _ in rows)):
         print(f"{more} captions are left out: of an image those after the first {captions}")
-    return [
-        Captioned(
-            id,
-            images / file,
-            tuple(texts[:captions]),
-            {k: v for k, v in record.items() if (k, v) not in (("id", id), ("file_name", file))},
-        )
-        for id, file, texts, record in rows
-    ]
+    records = []
+    for id, file, texts, record in rows:
+        named = ("id", id), ("file_name", file)
+        fields = {key: value for key, value in record.items() if (key, value) not in named}
+        records.append(Captioned(id, images / file, tuple(texts[:captions]), fields))
+    return records
 
 
 def load_exemplars(
@@ -102,25 +100,17 @@ def load_exemplars(
         for annotations, images in sources
         for record in load_captions(Path(annotations), Path(images))
     ]
-    chosen = {
-        (source, r.id): r
-        for source, r in every
-        if all(r.fields.get(field) in values for field, values in keep.items())
-    }
+    chosen = {(source, r.id): r for source, r in every if allowed(r.fields, keep)}
     if not chosen:
         raise ValueError(
             f"no exemplar where {keep} in {[annotations for annotations, _ in sources]}"
         )
     records = list(chosen.values())
-    if lacking := {
-        field: gone
-        for field, values in keep.items()
-        if (gone := set(values) - {r.fields[field] for r in records})
-    }:
+    found = lambda field: {record.fields[field] for record in records}
+    if lacking := {f: gone for f, values in keep.items() if (gone := set(values) - found(f))}:
         raise ValueError(f"no exemplar has {lacking}; expected all of {keep}")
-    if repeated := [
-        key for key, n in Counter((s, r.id) for s, r in every).items() if n > 1 and key in chosen
-    ]:
+    times = Counter((source, record.id) for source, record in every)
+    if repeated := [key for key in chosen if times[key] > 1]:
         raise ValueError(f"exemplars have duplicate ids: {[id for _, id in repeated[:5]]}")
     taken, first = set(taken), {record.id: source for source, record in reversed(every)}
     for (source, id), record in chosen.items():
