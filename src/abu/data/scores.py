@@ -18,15 +18,12 @@ def write_scores(
     """Scores [Q, N] of each method, in the order of ``queries`` (numbers) and ``ids`` (of images),
     one method after the other."""
 
+    pairs = {"query": np.repeat(np.asarray(queries), len(ids))}
+    pairs["image_id"] = np.tile(np.asarray(ids), len(queries))
+
     def rows(method: str, values: np.ndarray) -> pa.Table:
-        return pa.table(
-            {
-                "method": pa.repeat(method, values.size),
-                "query": np.repeat(np.asarray(queries), len(ids)),
-                "image_id": np.tile(np.asarray(ids), len(queries)),
-                "score": np.asarray(values, np.float64).ravel(),
-            }
-        )
+        scores = {"score": np.asarray(values, np.float64).ravel()}
+        return pa.table({"method": pa.repeat(method, values.size), **pairs, **scores})
 
     def write(file: Path) -> None:
         tables = (rows(method, values) for method, values in found.items())
@@ -66,19 +63,10 @@ def read_scores(
     Raises KeyError where the file lacks the method, a query or an image, ValueError where a query
     lacks an image that others have.
     """
-    table = (
-        pd.read_parquet(path, columns=["query", "image_id", "score"])
-        if method is None
-        else one_method(path, method)
-    )
-    values = (
-        table.pivot(index="query", columns="image_id", values="score")
-        .loc[list(queries), list(ids)]
-        .to_numpy()
-    )
+    table = pd.read_parquet(path) if method is None else one_method(path, method)
+    wide = table.pivot(index="query", columns="image_id", values="score")
+    values = wide.loc[list(queries), list(ids)].to_numpy()
     if np.isnan(values).any():
-        raise ValueError(
-            f"{path} lacks {int(np.isnan(values).sum())} of {values.size} scores of "
-            f"{method or 'its method'!r}"
-        )
+        lacking = f"{int(np.isnan(values).sum())} of {values.size} scores"
+        raise ValueError(f"{path} lacks {lacking} of {method or 'its method'!r}")
     return values
