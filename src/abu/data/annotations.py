@@ -31,14 +31,12 @@ def read_annotations(path: Path) -> list[Row]:
         )
     reader = {".jsonl": folder, ".csv": folder}.get(path.suffix.lower(), published)
     try:
-        rows = list(reader(path))
+        return list(reader(path))
+    except Refused:
+        raise
     except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
-        if isinstance(error, Refused):
-            raise
-        raise ValueError(
-            f"{path} is not {EXPECTED[reader]}, found {type(error).__name__}: {error}"
-        ) from error
-    return rows
+        found = f"found {type(error).__name__}: {error}"
+        raise ValueError(f"{path} is not {EXPECTED[reader]}, {found}") from error
 
 
 class Refused(ValueError):

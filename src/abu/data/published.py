@@ -59,9 +59,7 @@ def tasks_of(table: pd.DataFrame, model: str) -> pd.DataFrame:
     rows = table[table.model == model].reset_index(drop=True)
     if rows.empty:
         raise KeyError(f"the task list has no model {model!r}; it has {sorted(set(table.model))}")
-    shared = ["train_prompt", "test_case", "category"] + [
-        f for f in ("test_case_ind",) if f in rows
-    ]
+    shared = rows.columns.intersection(["train_prompt", "test_case", "category", "test_case_ind"])
     if differing := [field for field in shared if rows[field].nunique() > 1]:
         raise ValueError(f"rows of model {model!r} differ in {differing}")
     return rows
@@ -85,12 +83,7 @@ def exemplars(rows: pd.DataFrame, root: Path) -> list[Path]:
         raise IndexError(
             f"{listed} lists {len(cases)} cases; the task list asks for number {number}"
         )
-    paths = [
-        root / Path(path).relative_to("dataset")
-        if Path(path).parts[0] == "dataset"
-        else root / path
-        for path in cases[number]["exemplar"]
-    ]
+    paths = [root / path.removeprefix("dataset/") for path in cases[number]["exemplar"]]
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise FileNotFoundError(f"exemplars of {case!r} number {number} are missing: {missing[:5]}")
     return paths

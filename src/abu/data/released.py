@@ -29,9 +29,8 @@ def encoded(latents: Path, texts: Path, count: int) -> tuple[np.ndarray, np.ndar
             f"{x.shape}, {texts.name} {states.shape})"
         )
         raise ValueError(f"found {shapes}; expected N or 2 N, N or N x captions, N")
-    return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), states.reshape(
-        count, -1, *states.shape[-2:]
-    )
+    pictures = x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
+    return pictures, states.reshape(count, -1, *states.shape[-2:])
 
 
 def in_order(records: list[Captioned], order: list[int | str]) -> list[Captioned]:
