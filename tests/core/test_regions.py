@@ -7,7 +7,7 @@ from helpers import TIMESTEPS
 from PIL import Image
 
 from abu.core.fisher import query_gradient
-from abu.core.regions import box, mask, read_region, regions_of, side_by_side
+from abu.core.regions import box, mask, regions_of, side_by_side
 from abu.diffusion.losses import denoising_loss
 from abu.diffusion.noise import normals
 
@@ -29,7 +29,8 @@ def test_a_mask_is_averaged_on_the_grid(tmp_path) -> None:
     pixels[:4, :2] = 255
     Image.fromarray(pixels).save(path)
     assert torch.equal(mask(path, (2, 2)), torch.tensor([[0.5, 0], [0, 0]]))
-    assert torch.equal(read_region(str(path), (4, 4)), box([0, 0, 0.25, 0.5], (4, 4)))
+    [region] = regions_of({"skull": str(path)}, ["skull"], (4, 4))
+    assert torch.equal(region, box([0, 0, 0.25, 0.5], (4, 4)))
 
 
 def test_regions_that_are_wrong(tmp_path) -> None:

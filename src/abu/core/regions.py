@@ -47,17 +47,13 @@ def mask(path: Path, grid: tuple[int, int]) -> Tensor:
     return weights
 
 
-def read_region(value: Sequence[float] | str, grid: tuple[int, int]) -> Tensor:
-    """Weights [h, w] of a box (four fractions) or of a mask file, as ``box`` and ``mask``."""
-    return mask(Path(value), grid) if isinstance(value, str) else box(value, grid)
-
-
 def regions_of(values: dict, names: Sequence[str], grid: tuple[int, int]) -> tuple:
-    """Region of each query by its name, None where ``values`` has none; raises KeyError for a name
-    that no query has."""
+    """Region of each query by its name: of a box (four fractions) or of a mask file, as ``box`` and
+    ``mask``; None where ``values`` has none. Raises KeyError for a name that no query has."""
     if unknown := set(values) - set(names):
         raise KeyError(f"regions are asked for {sorted(unknown)}; the queries are {list(names)}")
-    return tuple(read_region(values[name], grid) if name in values else None for name in names)
+    read = lambda value: mask(Path(value), grid) if isinstance(value, str) else box(value, grid)
+    return tuple(read(values[name]) if name in values else None for name in names)
 
 
 def side_by_side(left: Tensor, right: Tensor) -> Tensor:
