@@ -98,10 +98,8 @@ class Evidence:
 
     def pixels(self) -> Parts:
         files, side = self.seen.files, self.seen.pictures.shape[-1]
-        read = lambda file: (
-            torch.from_numpy(read_image(Path(file), side, self.seen.background)) / 2 + 0.5
-        )
-        make = lambda first, last: torch.stack([read(file) for file in files[first:last]])
+        look = lambda file: torch.from_numpy(read_image(Path(file), side, self.seen.background))
+        make = lambda first, last: torch.stack([look(f) / 2 + 0.5 for f in files[first:last]])
         return Parts(make, len(files))
 
     def embedded(self, embed: Callable, model: str) -> tuple[Tensor, Tensor]:

@@ -59,8 +59,6 @@ def alike(queries: Queries, images: Images) -> dict[str, np.ndarray]:
     """Scores, float64 [Q, N], that ask no model: distance of ``latents`` to the image's (not its
     mirror image's), and cosine of the mean token states of ``captions``, the image's first."""
     words = torch.cat([part.mean(1) for part in column(images.texts)])
-    scores = {
-        "latents": distance((queries.latents, column(images.latents))),
-        "captions": cosine((queries.texts.mean(1), words)),
-    }
-    return {name: values.numpy() for name, values in scores.items()}
+    captions = cosine((queries.texts.mean(1), words))
+    latents = distance((queries.latents, column(images.latents)))
+    return {"latents": latents.numpy(), "captions": captions.numpy()}
