@@ -143,11 +143,10 @@ class Bank:
         """Queries number ``rows`` as drawn, uint8 [Q, 3, s, s], by the half that has most of what
         made them, by the predicted differences ``told`` [Q, P], and by its complement."""
         best = np.abs(told).argmax(1)
-        halves = [[self.drawn(Model(seed, (), p, side).name) for side in SIDES] for p in pairs]
         sides = (told[np.arange(len(best)), best] > 0).astype(int)  # the half with the lower loss
-        of = lambda q, side: halves[best[q]][side][rows[q]]
-        chosen = [[of(q, side) for q, side in enumerate(s)] for s in (sides, 1 - sides)]
-        return np.stack(chosen[0]), np.stack(chosen[1])
+        names = [[Model(seed, (), pair, side).name for side in SIDES] for pair in pairs]
+        drawn = np.array([[self.drawn(name) for name in both] for both in names])
+        return drawn[best, sides, rows], drawn[best, 1 - sides, rows]
 
 
 def read_bank(folder: Path) -> Bank:

@@ -7,6 +7,7 @@ another method, and as many models as there are methods judge them all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -70,20 +71,18 @@ def plan_squares(
     if odd := [len(group) for group in groups if len(group) > len(names)]:
         raise ValueError(f"a group of {odd[0]} queries; expected at most {len(names)}, the methods")
     rows = []
-    for k, besides in squares:
-        for g, group in enumerate(groups):
-            for r in range(len(names)):
-                model = f"latin-{g}-{k}{'-besides' * besides}-{r}"
-                for q, row in enumerate(group):
-                    method = names[(q + r) % len(names)]
-                    also = right[row] & besides
-                    values = np.where(also, -np.inf, scores[method][row])
-                    named = values > -np.inf
-                    order = rank(np.where(values == -np.inf, np.finfo(np.float64).min, values))
-                    top = [i for i in order[:k] if named[i]]
-                    images = {"images": places[top].tolist(), "also": places[also].tolist()}
-                    square = {"k": k, "besides": besides, "group": g}
-                    rows.append({**square, "model": model, "query": row, "method": method} | images)
+    for (k, besides), (g, group), r in product(squares, enumerate(groups), range(len(names))):
+        model = f"latin-{g}-{k}{'-besides' * besides}-{r}"
+        square = {"k": k, "besides": besides, "group": g, "model": model}
+        for q, row in enumerate(group):
+            method = names[(q + r) % len(names)]
+            also = right[row] & besides
+            values = np.where(also, -np.inf, scores[method][row])
+            named = values > -np.inf
+            order = rank(np.where(values == -np.inf, np.finfo(np.float64).min, values))
+            top = [i for i in order[:k] if named[i]]
+            images = {"images": places[top].tolist(), "also": places[also].tolist()}
+            rows.append({**square, "query": row, "method": method, **images})
     return pd.DataFrame(rows)
 
 

@@ -77,9 +77,7 @@ def deviations(
     nothing = {row.seed: index for index, row in models.iterrows() if row.method == "none"}
     if lacking := {*models.seed, seed} - nothing.keys():
         raise ValueError(f"no model without removal for seeds {sorted(lacking)}")
-    table = models.loc[models.index.repeat(len(queries))].reset_index(names="model")
-    table["query"] = np.tile(queries["query"], len(models))
-    table["kind"] = np.tile(queries["kind"], len(models))
+    table = models.reset_index(names="model").merge(queries[["query", "kind"]], how="cross")
     floor = [nothing[s] for s in models.seed]
     for name, values in measured.items():
         table[f"raw_{name}"] = (values - values[nothing[seed]]).ravel()
