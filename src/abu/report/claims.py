@@ -55,9 +55,7 @@ def harms_more(claim: str, method: str, against: str, removed: pd.DataFrame) -> 
     of_loss = (removed.measure == "loss") & (removed.kind == "all")
     rows = removed[of_loss & (removed.method == method)]
     if not len(rows):
-        return Claim(
-            claim, UNASKED, "no whole Latin square of what its scores name is recorded"
-        )
+        return Claim(claim, UNASKED, "no whole Latin square of what its scores name is recorded")
     said = lambda row: (
         f"K = {row.k}{' besides right images' * row.besides}: the loss rises {row.times:.2f} times "
         f"as far as without {against}'s (p = {row.p_holm:.2g})"
