@@ -93,6 +93,14 @@ def test_equal_figures_are_equal_files_and_small(tmp_path) -> None:
     plt.close("all")
 
 
+def test_a_method_that_one_panel_lacks_has_a_row_in_all() -> None:
+    lacking = {"a": TABLE.drop(index=TABLE.index[0]), "b": TABLE}
+    figure = intervals(lacking, "mean", "below", "")
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert names == [*lacking["a"].index.drop("chance", errors="ignore"), TABLE.index[0]]
+    plt.close(figure)
+
+
 def test_a_method_keeps_its_colour_everywhere() -> None:
     assert METHODS.keys() <= LOOKS.keys() and len(set(LOOKS.values())) == len(LOOKS)
     assert look("another") == look("another") not in LOOKS.values()

@@ -30,12 +30,14 @@ def intervals(
     tables: dict, value: str, error: str | list[str], label: str, methods: bool = True, **shared
 ) -> Figure:
     """Means with error bars from tables indexed by method, one panel a table, the methods in the
-    first table's order, from above; a row of ``chance`` becomes a line.
+    first table's order, from above, then those that others have besides; a row of ``chance``
+    becomes a line.
 
     ``error``: a column, or the two columns of lengths below and above; ``methods``: rows are named
     by methods, and have their colours and markers.
     """
-    order = [name for name in next(iter(tables.values())).index if name != "chance"]
+    named = dict.fromkeys(name for table in tables.values() for name in table.index)
+    order = [name for name in named if name != "chance"]
     figure, axes = panels(len(tables), ROW * len(order) + 0.9, sharey=True, **shared)
     for axis, (title, table) in zip(axes, tables.items()):
         rows = table.drop(index="chance", errors="ignore")

@@ -60,7 +60,8 @@ def harm(table: pd.DataFrame, against: str) -> str:
     said = []
     for kind, rows in table.groupby(level=["k", "besides"], sort=False):
         best = rows.droplevel(["k", "besides"]).drop(index=against).iloc[0]
-        interval = f"{best.rise:.3f} ({best.low:.3f} to {best.high:.3f})"
-        other = f"{best.times:.2f} times {against}'s (p = {best.p_holm:.2g})"
-        said.append(f"{square(*kind)}: most by {best.name}'s images, {interval}, {other}.")
+        by = f"by {best.rise:.3f} ({best.low:.3f} to {best.high:.3f})"
+        times = f"{best.times:.2f} times as far as without {against}'s (p = {best.p_holm:.2g})"
+        most = f"of all but {against} the loss rises most without {best.name}'s images"
+        said.append(f"{square(*kind)}: {most}, {by}, {times}.")
     return "\n".join(said)
