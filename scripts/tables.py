@@ -193,7 +193,7 @@ def verdict(
     there = lambda method: scored(pd.Series(elsewhere["lds"][method]).rename({"mean": "lds"}))
     parts = [
         f"""**AbU works{"" if behind == "none" else ", and others work better"}.** Its step
-        doubles the query's loss, its damping was tuned: {score("abu").removeprefix("AbU ")},
+        doubles the query's loss, its damping was tuned: {score("abu")},
         {share("abu")} of what can be reached: ahead of {before}; behind {behind}; not told apart
         from {beside}{f" (by all {every} pairs it is behind {also})" * bool(also)}.""",
         f"""**{NAMES[top][0].upper()}{NAMES[top][1:]} leads**: {scored(lds.loc[top])},
