@@ -63,16 +63,16 @@ def coupling(pair: Pair, factor: Tensor) -> Tensor:
 def check_few(images: int) -> None:
     """Raise ValueError for more images than are all asked about each other."""
     if images > MOST:
-        found = f"coupling-ridge asks each of {images} images about each other"
-        raise ValueError(f"{found}; expected at most {MOST}: leave it out of compare.methods")
+        problem = f"coupling-ridge asks each of {images} images about each other"
+        raise ValueError(f"{problem}; expected at most {MOST}: leave it out of compare.methods")
 
 
 def among_images(rows: Tensor | Parts, factor: Tensor) -> Tensor:
     """``coupling`` of the training images with each other, float64 [N, N]: each is asked as a query
     by its first ``ASKED`` cotangents. Raises ValueError for more than ``MOST`` images."""
     check_few(rows.n if isinstance(rows, Parts) else len(rows))
-    asked = torch.cat([part[:, :, :ASKED] for part in in_parts(rows)])
-    return coupling((asked, rows), factor)
+    queries = torch.cat([part[:, :, :ASKED] for part in in_parts(rows)])
+    return coupling((queries, rows), factor)
 
 
 def explain_away(queries: Tensor, images: Tensor, ridge: float) -> Tensor:

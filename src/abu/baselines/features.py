@@ -45,12 +45,12 @@ class Sketch:
         """What gradients [B, *shape] of one weight add to the sketches, float32 [B, dimension]."""
         signed, size = gradients.flatten(1).float() * self.signs[name], self.dimension
         head = min(size - self.first[name], signed.shape[1])  # up to the last place
-        whole = (signed.shape[1] - head) // size * size
-        out = signed[:, head : head + whole].view(len(signed), -1, size).sum(1)
-        out[:, self.first[name] : self.first[name] + head] += signed[:, :head]
-        tail = signed[:, head + whole :]
-        out[:, : tail.shape[1]] += tail
-        return out
+        body = (signed.shape[1] - head) // size * size
+        sketch = signed[:, head : head + body].view(len(signed), -1, size).sum(1)
+        sketch[:, self.first[name] : self.first[name] + head] += signed[:, :head]
+        tail = signed[:, head + body :]
+        sketch[:, : tail.shape[1]] += tail
+        return sketch
 
 
 @dataclass(frozen=True)
@@ -92,20 +92,20 @@ def gradient_features(
         output = unet(noisy, t, encoder_hidden_states=texts.float().to(device)).sample.float()
         residual = (output - target(scheduler, x0, eps, t).float()).detach()
         root = residual[0].numel() ** 0.5
-        shown = output.detach()
-        cotangents = {"loss": 2 * residual, "square": 2 * shown, "mean": torch.ones_like(shown)}
+        fixed = output.detach()
+        cotangents = {"loss": 2 * residual, "square": 2 * fixed, "mean": torch.ones_like(fixed)}
         for k in range(shared.cotangents):
             keys = (("cotangent", int(step), k) for step in timesteps)
             cotangents[f"{RANDOM} {k}"] = draws(*keys).to(device)
-        found = {}
-        for what, cotangent in cotangents.items():
-            taps.backward(output, cotangent / root, retain=what != next(reversed(cotangents)))
-            parts = (shared.sketch(weight, taps.gradient(weight)) for weight in weights)
-            found[what] = convert(sum(parts, torch.zeros((), device=device))).cpu()
-    several = [found.pop(f"{RANDOM} {k}") for k in range(shared.cotangents)]
+        features = {}
+        for kind, cotangent in cotangents.items():
+            taps.backward(output, cotangent / root, retain=kind != next(reversed(cotangents)))
+            sketches = (shared.sketch(weight, taps.gradient(weight)) for weight in weights)
+            features[kind] = convert(sum(sketches, torch.zeros((), device=device))).cpu()
+    several = [features.pop(f"{RANDOM} {k}") for k in range(shared.cotangents)]
     if several:
-        found[RANDOM] = torch.stack(several, 1)
-    return {**found, "losses": residual.square().flatten(1).mean(1).cpu()}
+        features[RANDOM] = torch.stack(several, 1)
+    return {**features, "losses": residual.square().flatten(1).mean(1).cpu()}
 
 
 def feature_task(shared: Features, images: Images, path: Sequence[int] | None = None) -> Tensors:
@@ -118,4 +118,4 @@ def feature_task(shared: Features, images: Images, path: Sequence[int] | None = 
     for i, name in enumerate(images.ids):
         texts = images.texts[i][torch.arange(count) % captions_of(images, i)]
         rows.append(gradient_features(shared, images.latents[i, 0], texts, name, path))
-    return {what: torch.stack([row[what] for row in rows]) for what in rows[0]}
+    return {kind: torch.stack([row[kind] for row in rows]) for kind in rows[0]}

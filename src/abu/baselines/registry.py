@@ -36,13 +36,13 @@ def settings(
 ) -> list[tuple[str, dict[str, float]]]:
     """Every method whose evidence is not ``lacking`` with each combination of its options, of
     ``choices`` by name; one damping after the other, since of its large matrices one is kept."""
-    found = [
-        (method, dict(zip(wanted, values)))
-        for method, (_, needs, wanted) in METHODS.items()
+    combinations = [
+        (method, dict(zip(names, values)))
+        for method, (_, needs, names) in METHODS.items()
         if not set(needs) & set(lacking)
-        for values in product(*(choices[name] for name in wanted))
+        for values in product(*(choices[name] for name in names))
     ]
-    return sorted(found, key=lambda setting: setting[1].get("damping", 0))
+    return sorted(combinations, key=lambda setting: setting[1].get("damping", 0))
 
 
 def scores(method: str, evidence: Callable[[str], object], options: dict) -> np.ndarray:
@@ -54,10 +54,10 @@ def scores(method: str, evidence: Callable[[str], object], options: dict) -> np.
     """
     if method not in METHODS:
         raise KeyError(f"unknown method {method!r}; expected one of {sorted(METHODS)}")
-    function, needs, wanted = METHODS[method]
-    if lacking := [name for name in wanted if name not in options]:
+    function, needs, names = METHODS[method]
+    if lacking := [name for name in names if name not in options]:
         raise KeyError(f"method {method!r} needs the options {lacking}")
-    chosen = {name: options[name] for name in wanted}
-    values = function(*(evidence(name) for name in needs), **chosen)
+    kwargs = {name: options[name] for name in names}
+    values = function(*(evidence(name) for name in needs), **kwargs)
     check_finite(f"scores of {method!r}", values)
     return values.numpy()

@@ -90,18 +90,18 @@ def examples(shared: Attribution, first: int, last: int) -> Images:
 def curvature_of(shared: Attribution, draws: int, kind: str, first: int, last: int) -> Tensors:
     """Task: curvature summed over a shard's draws, float64: squared gradients by weight, and, for
     kind ``ekfac``, the Kronecker factors too."""
-    parts = [squares, factors] if kind == "ekfac" else [squares]
+    moments = [squares, factors] if kind == "ekfac" else [squares]
     walk = per_example(shared.denoiser, examples(shared, first, last), draws, shared.grid.seed)
-    return summed(walk, *(partial(part, weights=shared.denoiser.weights) for part in parts))
+    return summed(walk, *(partial(moment, weights=shared.denoiser.weights) for moment in moments))
 
 
 def eigenvalues_of(shared: Attribution, draws: int, first: int, last: int) -> Tensors:
     """Task: corrected eigenvalues, summed over a shard's draws, float64; the basis is in
     ``shared.curvature``."""
     basis = shared.placed(shared.curvature)
-    part = partial(rotated_squares, weights=shared.denoiser.weights, basis=basis)
+    moment = partial(rotated_squares, weights=shared.denoiser.weights, basis=basis)
     walk = per_example(shared.denoiser, examples(shared, first, last), draws, shared.grid.seed)
-    return summed(walk, part)
+    return summed(walk, moment)
 
 
 def query_step(shared: Attribution, q: int, draws: int, model: nn.Module, step: int) -> Tensors:
@@ -115,8 +115,8 @@ def query_asked(shared: Attribution, q: int, draws: int, key: tuple) -> tuple:
     noise of a name."""
     queries, grid = shared.queries, shared.grid
     region = queries.regions[q] if queries.regions else None
-    asked = queries.latents[q], queries.texts[q], (grid.seed, *key), grid.timesteps, draws, region
-    return shared.denoiser, *asked
+    args = queries.latents[q], queries.texts[q], (grid.seed, *key), grid.timesteps, draws, region
+    return shared.denoiser, *args
 
 
 def gradient_of(shared: Attribution, q: int, draws: int) -> Tensors:
@@ -130,8 +130,8 @@ def move_of(shared: Attribution, q: int, newton: Newton) -> Tensors:
     gradient = partial(query_step, shared, q, newton.draws)
     cached, damping = shared.placed(shared.curvature), newton.damping
     inverse = partial(precondition, newton.curvature, cached=cached, damping=damping)
-    asked = query_asked(shared, q, RISE_DRAWS, ("rise", shared.queries.names[q]))
-    loss = partial(query_loss, *asked)
+    args = query_asked(shared, q, RISE_DRAWS, ("rise", shared.queries.names[q]))
+    loss = partial(query_loss, *args)
     return unlearn(shared.denoiser.model(), gradient, inverse, newton, loss)
 
 
@@ -165,9 +165,9 @@ def move_along(moves: Tensors, q: int, length: float) -> Tensors:
 def rescore(shared: Attribution, rows: Sequence[int], delta: Tensors) -> Tensors:
     """Task: ``losses`` [n, F, C, T] of the images in ``rows`` alone after a move: the second of two
     stages."""
-    chosen = replace(shared, images=shared.images[rows])
+    subset = replace(shared, images=shared.images[rows])
     with moved(shared.denoiser.model(), shared.placed(delta)):
-        return {"losses": chosen.losses()}
+        return {"losses": subset.losses()}
 
 
 def scores_of(
@@ -175,10 +175,10 @@ def scores_of(
 ) -> np.ndarray:
     """Scores, float64 [moves, n], of the n images in ``rows`` of each move: from the losses of all
     ``before`` any move, [N, F, C, T], and what ``rescore`` gave of those ``after`` each."""
-    each = []
-    for own, found in zip(rows, after, strict=True):
-        each.append(score(before[torch.as_tensor(own)], found["losses"]).numpy())
-    return np.stack(each)
+    scores = []
+    for move_rows, result in zip(rows, after, strict=True):
+        scores.append(score(before[torch.as_tensor(move_rows)], result["losses"]).numpy())
+    return np.stack(scores)
 
 
 def influence_of(

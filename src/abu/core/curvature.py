@@ -38,8 +38,8 @@ def precondition(kind: str, gradient: Tensors, cached: Tensors, damping: float) 
 def fetch(cached: Tensors, names: Iterable[str], kind: str) -> list[Tensor]:
     """Entries of ``cached``; raises KeyError that says which curvature was not cached."""
     if lacking := [name for name in names if name not in cached]:
-        found = f"the cache has no {kind} curvature for {lacking[0]}"
-        raise KeyError(f"{found}: cache it with curvature: {kind}")
+        problem = f"the cache has no {kind} curvature for {lacking[0]}"
+        raise KeyError(f"{problem}: cache it with curvature: {kind}")
     return [cached[name] for name in names]
 
 
@@ -61,8 +61,8 @@ def ekfac_direction(gradient: Tensors, cached: Tensors, damping: float) -> Tenso
     layer (arXiv 2511.10721)."""
     directions = {}
     for name, g in gradient.items():
-        parts = [f"{name}.{part}" for part in ("outputs", "inputs", "values")]
-        left, right, values = fetch(cached, parts, "ekfac")
+        keys = [f"{name}.{suffix}" for suffix in ("outputs", "inputs", "values")]
+        left, right, values = fetch(cached, keys, "ekfac")
         ridge = damping * values.mean()
         check_positive([values], ridge)
         solved = (left.mT @ g.to(left) @ right) / (values + ridge)
@@ -81,8 +81,8 @@ def summed(batches: Iterable[Taps], *parts: Callable[[Taps], Tensors]) -> Tensor
     all."""
     total: Tensors = {}
     for taps in batches:
-        for part in parts:
-            for name, value in part(taps).items():
+        for moment in parts:
+            for name, value in moment(taps).items():
                 total[name] = total.get(name, 0) + value.double()
     for name, value in total.items():
         check_finite(f"curvature of {name}", value)
@@ -102,9 +102,9 @@ def factors(taps: Taps, weights: Sequence[str]) -> Tensors:
     """
     sums = {}
     for name in weights:
-        for part, z in zip(("inputs", "outputs"), taps.tokens(name)):
+        for side, z in zip(("inputs", "outputs"), taps.tokens(name)):
             flat = z.flatten(0, 1)
-            sums[f"{name}.{part}"] = flat.mT @ flat
+            sums[f"{name}.{side}"] = flat.mT @ flat
     return sums
 
 

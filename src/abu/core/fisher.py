@@ -27,9 +27,9 @@ def per_example(denoiser: Denoiser, images: Images, draws: int, seed: int = 0) -
     """
     rows = [(i, k) for i in range(len(images)) for k in range(draws)]
     size, unet = denoiser.batch_size, denoiser.model()
-    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-    drawn = [partial(draw_batch, denoiser.scheduler, images, part, seed) for part in parts]
-    for _, batch in prefetch(drawn, next(unet.parameters()).device):
+    chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
+    makers = [partial(draw_batch, denoiser.scheduler, images, chunk, seed) for chunk in chunks]
+    for _, batch in prefetch(makers, next(unet.parameters()).device):
         with Taps(unet, denoiser.weights) as taps:
             taps.backward(denoising_loss(unet, denoiser.scheduler, *batch).sum())
         yield taps
@@ -42,8 +42,8 @@ def fisher_diagonal(denoiser: Denoiser, images: Images, draws: int, seed: int = 
     Arguments as in ``per_example``. Squares are summed over a batch in float32 and over batches in
     float64. Raises FloatingPointError for a value that is not finite.
     """
-    part = partial(squares, weights=denoiser.weights)
-    total = summed(per_example(denoiser, images, draws, seed), part)
+    moment = partial(squares, weights=denoiser.weights)
+    total = summed(per_example(denoiser, images, draws, seed), moment)
     return {name: value / (len(images) * draws) for name, value in total.items()}
 
 
@@ -53,12 +53,12 @@ def draw_batch(scheduler, images: Images, rows: Sequence[tuple[int, int]], seed:
     t = torch.tensor([int(s.integers(scheduler.config.num_train_timesteps)) for s in streams])
     flips = images.latents.shape[1]
     # drawn in a large range and reduced, so that a draw does not depend on how many there are
-    chosen = [
+    choices = [
         (int(s.integers(2**31)) % flips, int(s.integers(2**31)) % captions_of(images, i))
         for s, (i, _) in zip(streams, rows)
     ]
-    x0 = torch.stack([images.latents[i, f] for (i, _), (f, _) in zip(rows, chosen)]).float()
-    text = torch.stack([images.texts[i, c] for (i, _), (_, c) in zip(rows, chosen)]).float()
+    x0 = torch.stack([images.latents[i, f] for (i, _), (f, _) in zip(rows, choices)]).float()
+    text = torch.stack([images.texts[i, c] for (i, _), (_, c) in zip(rows, choices)]).float()
     keys = [(seed, "fisher", images.ids[i], k, "noise") for i, k in rows]
     return None, [x0, normals(tuple(x0.shape[1:]), keys), t, text]
 
@@ -107,9 +107,9 @@ def query_parts(
     device = next(unet.parameters()).device
     region, text = None if region is None else region.to(device), text[None].float().to(device)
     rows = [(int(t), k) for t in timesteps for k in range(draws)]
-    for part in (rows[start : start + size] for start in range(0, len(rows), size)):
-        eps = normals(tuple(x0.shape), [(*key, "query", t, k) for t, k in part]).to(device)
-        t = torch.tensor([t for t, _ in part], device=device)
-        x = x0.float().to(device).expand(len(part), *x0.shape)
+    for chunk in (rows[start : start + size] for start in range(0, len(rows), size)):
+        eps = normals(tuple(x0.shape), [(*key, "query", t, k) for t, k in chunk]).to(device)
+        t = torch.tensor([t for t, _ in chunk], device=device)
+        x = x0.float().to(device).expand(len(chunk), *x0.shape)
         losses = denoising_loss(unet, denoiser.scheduler, x, eps, t, text, region)
         yield losses.sum() / len(rows)

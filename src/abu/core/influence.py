@@ -65,23 +65,23 @@ def forward_mode(
     check_timesteps(denoiser.scheduler, grid.timesteps)
     unet, scheduler = share_text(denoiser.model()), denoiser.scheduler
     params = {name: unet.get_parameter(name).detach() for name in denoiser.weights}
-    out = torch.empty(*grid.shape(images), 2)
-    device, drawn = next(unet.parameters()).device, batches(images, grid, denoiser.batch_size)
+    table = torch.empty(*grid.shape(images), 2)
+    device, makers = next(unet.parameters()).device, batches(images, grid, denoiser.batch_size)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # others have no forward mode
-        for (i, c, t_, f), (x0, eps, t, text) in prefetch(drawn, device):
+        for (i, c, t_, f), (x0, eps, t, text) in prefetch(makers, device):
             noisy = scheduler.add_noise(x0, eps, t)
 
             def output(p: Tensors, noisy=noisy, t=t, text=text) -> Tensor:
-                given = {"encoder_hidden_states": text}
-                return functional_call(unet, p, (noisy, t), given).sample.float()
+                kwargs = {"encoder_hidden_states": text}
+                return functional_call(unet, p, (noisy, t), kwargs).sample.float()
 
             value, tangent, *_ = torch.func.jvp(output, (params,), (delta,))
             residual = value - target(scheduler, x0, eps, t).float()
             terms = (2 * residual * tangent).flatten(1).mean(1), tangent.square().flatten(1).mean(1)
-            out[i, f, grid.place(c), t_] = torch.stack(terms, 1).cpu()
-    out = filled(out, images, grid)
-    check_finite("forward-mode scores", out)
-    return out[..., 0], out[..., 1]
+            table[i, f, grid.place(c), t_] = torch.stack(terms, 1).cpu()
+    table = filled(table, images, grid)
+    check_finite("forward-mode scores", table)
+    return table[..., 0], table[..., 1]
 
 
 def jacobian_products(
@@ -94,9 +94,9 @@ def jacobian_products(
     """
     check_timesteps(denoiser.scheduler, grid.timesteps)
     unet, scheduler = share_text(denoiser.model()), denoiser.scheduler
-    named = batches(images, grid, denoiser.batch_size)
-    drawn = [partial(with_cotangents, batch, images, grid, cotangents) for batch in named]
-    for place, (x0, eps, t, text, *v) in prefetch(drawn, next(unet.parameters()).device):
+    makers = batches(images, grid, denoiser.batch_size)
+    augmented = [partial(with_cotangents, batch, images, grid, cotangents) for batch in makers]
+    for place, (x0, eps, t, text, *v) in prefetch(augmented, next(unet.parameters()).device):
         # a row's own keys and values, to get its own gradients
         text = text.repeat_interleave(len(x0) // len(text), 0)
         with Taps(unet, denoiser.weights) as taps:

@@ -41,13 +41,13 @@ class Quick:
 def terms(parts: Iterable[Mapping[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
     """``linear`` and ``curved`` of tasks' results (``abu.core.attribution.influence_of``,
     ``forward_of``), one after the other."""
-    return ((part["linear"], part["curved"]) for part in parts)
+    return ((result["linear"], result["curved"]) for result in parts)
 
 
 def quick_of(parts: Iterable[tuple[Tensor, Tensor]], *choices: tuple[slice, slice]) -> list[Quick]:
     """Answers from parts of the images, one of each of the ``choices``, as
     ``abu.core.influence.means`` takes both."""
-    return [Quick(*both) for both in means(parts, *choices)]
+    return [Quick(*pair) for pair in means(parts, *choices)]
 
 
 def fewer(
@@ -62,5 +62,5 @@ def fewer(
         if step <= timesteps:
             some = slice(None, None, step)
             choices["timesteps", len(range(0, timesteps, step))] = some, everything
-    *found, last = quick_of(parts, *choices.values(), (everything, slice(-1, None)))
-    return dict(zip(choices, found)), last
+    *answers, last = quick_of(parts, *choices.values(), (everything, slice(-1, None)))
+    return dict(zip(choices, answers)), last

@@ -45,12 +45,12 @@ class Basis:
     def of(self, gradients: Tensors) -> Tensor:
         """Coordinates [Q, p] of moves [Q, O, I] by weight, scaled so that their product with stored
         ones is that of the weights."""
-        parts = []
+        coordinates = []
         for name, place in self.places.items():
             g = gradients[name].float()
             left, right = (self.vectors[f"{name}.{side}"].to(g) for side in ("outputs", "inputs"))
-            parts.append((left.T @ g @ right).flatten(1)[:, place])
-        return torch.cat(parts, 1).cpu() * self.scale
+            coordinates.append((left.T @ g @ right).flatten(1)[:, place])
+        return torch.cat(coordinates, 1).cpu() * self.scale
 
     def tapped(self, taps: Taps) -> Tensor:
         """Scaled coordinates [B, p] of per-example gradients, on their device."""
@@ -68,9 +68,9 @@ def leading(cached: Tensors, weights: Sequence[str], dimension: int) -> Basis:
     order = torch.cat(values).argsort(descending=True, stable=True)
     best = order[:dimension].sort().values
     places, start = {}, 0
-    for name, own in zip(weights, values):
-        places[name] = best[(best >= start) & (best < start + len(own))] - start
-        start += len(own)
+    for name, eigenvalues in zip(weights, values):
+        places[name] = best[(best >= start) & (best < start + len(eigenvalues))] - start
+        start += len(eigenvalues)
     return Basis(vectors, places, torch.cat(values)[best].sqrt().float())
 
 
@@ -95,14 +95,14 @@ def project(
     """
     root = images.latents[0, 0].numel() ** 0.5
     shape = (*grid.shape(images), 1 + cotangents, len(basis.scale))
-    out, counts = torch.zeros(shape, dtype=torch.float16), grid.of(images).counts
+    store, counts = torch.zeros(shape, dtype=torch.float16), grid.of(images).counts
     for (i, c, t, f), number, taps in jacobian_products(denoiser, images, grid, cotangents):
         coordinates = basis.tapped(taps) * (root if number == 0 else 1 / root)
         if counts is not None and not grid.spread:  # where they are, each has its turns
             more = (shape[2] / counts[i])[:, None].to(coordinates)
             coordinates = coordinates * (more if number == 0 else more.sqrt())
-        out[i, f, grid.place(c), t, number] = convert(coordinates).cpu()
-    return out
+        store[i, f, grid.place(c), t, number] = convert(coordinates).cpu()
+    return store
 
 
 def answer(
@@ -116,6 +116,6 @@ def answer(
     ``abu.core.influence.gauss_newton``, but for what the coordinates that were left out would add.
     """
     for start in range(0, len(store), chunk):
-        part = torch.as_tensor(np.asarray(store[start : start + chunk])).float()
-        dots = (part @ queries.T).movedim(-1, 0)
+        rows = torch.as_tensor(np.asarray(store[start : start + chunk])).float()
+        dots = (rows @ queries.T).movedim(-1, 0)
         yield dots[..., 0] / dims**0.5, dots[..., 1:].square()

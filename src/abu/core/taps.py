@@ -37,18 +37,18 @@ class Taps:
         layers = dict.fromkeys(split(name)[0] for name in names)
         self.layers = {layer: model.get_submodule(layer) for layer in layers}
         for name, layer in self.layers.items():
-            known = isinstance(layer, nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm)
+            supported = isinstance(layer, nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm)
             if isinstance(layer, nn.Conv2d):
-                known = layer.groups == 1 and layer.padding_mode == "zeros"
-            if not known:
+                supported = layer.groups == 1 and layer.padding_mode == "zeros"
+            if not supported:
                 kind = type(layer).__name__
                 raise TypeError(f"per-example gradients of {kind} are not known ({name})")
 
     def __enter__(self):
         self.x, self.y, self.patches = {}, {}, {}
         hook = lambda name: lambda layer, inputs, output: self.record(name, inputs[0], output)
-        named = self.layers.items()
-        self.handles = [layer.register_forward_hook(hook(name)) for name, layer in named]
+        layers = self.layers.items()
+        self.handles = [layer.register_forward_hook(hook(name)) for name, layer in layers]
         self.eager = torch.compiler.set_stance("force_eager")
         self.eager.__enter__()
         return self
@@ -103,8 +103,8 @@ class Taps:
                     self.patches[layer_name] = patches
             return torch.bmm(dy.flatten(2), patches.mT).reshape(len(x), *layer.weight.shape)
         if isinstance(layer, nn.GroupNorm):
-            own = dy * group_norm(x, layer.num_groups, eps=layer.eps) if kind == "weight" else dy
-            return own.flatten(2).sum(2) if own.dim() > 2 else own
+            g = dy * group_norm(x, layer.num_groups, eps=layer.eps) if kind == "weight" else dy
+            return g.flatten(2).sum(2) if g.dim() > 2 else g
         assert isinstance(layer, nn.LayerNorm)  # as __init__ saw to
-        own = dy * layer_norm(x, layer.normalized_shape, eps=layer.eps) if kind == "weight" else dy
-        return own.sum(tuple(range(1, own.dim() - len(layer.normalized_shape))))
+        g = dy * layer_norm(x, layer.normalized_shape, eps=layer.eps) if kind == "weight" else dy
+        return g.sum(tuple(range(1, g.dim() - len(layer.normalized_shape))))

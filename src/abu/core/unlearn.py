@@ -26,7 +26,7 @@ def moved(model: nn.Module, delta: Tensors):
     """Context in which the named weights are moved by ``delta``; they are restored to the bit on
     leaving."""
     params = {name: model.get_parameter(name) for name in delta}
-    kept = {name: p.detach().clone() for name, p in params.items()}
+    originals = {name: p.detach().clone() for name, p in params.items()}
     try:
         with torch.no_grad():
             for name, p in params.items():
@@ -35,7 +35,7 @@ def moved(model: nn.Module, delta: Tensors):
     finally:
         with torch.no_grad():
             for name, p in params.items():
-                p.copy_(kept[name])
+                p.copy_(originals[name])
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Newton:
     rise: float | None = None
 
     def __post_init__(self):
-        given = {"alpha": self.alpha, "relative_norm": self.relative_norm, "rise": self.rise}
-        sizes = [size for size in given.values() if size is not None]
-        found = ", ".join(f"{name} {size}" for name, size in given.items())
+        options = {"alpha": self.alpha, "relative_norm": self.relative_norm, "rise": self.rise}
+        sizes = [size for size in options.values() if size is not None]
+        summary = ", ".join(f"{name} {size}" for name, size in options.items())
         if len(sizes) != 1:
-            raise ValueError(f"give one of alpha, relative_norm and rise; found {found}")
+            raise ValueError(f"give one of alpha, relative_norm and rise; found {summary}")
         check_counts(steps=self.steps, n=1 if self.alpha is None else self.n or 0)
         if not sizes[0] > 0:
-            raise ValueError(f"the step has no length: {found}; expected a number above 0")
+            raise ValueError(f"the step has no length: {summary}; expected a number above 0")
 
     def scale(self, weights: float, direction: float) -> float:
         """Factor of a step of known length, from the lengths of the weights and of its
@@ -99,9 +99,9 @@ def unlearn(
             direction = precondition(gradient(model, step))
         length = norm({name: model.get_parameter(name).detach() for name in direction})
         if newton.rise:
-            wanted = start * (1 + newton.rise * (step + 1) / newton.steps)
+            target_loss = start * (1 + newton.rise * (step + 1) / newton.steps)
             reach = partial(loss_along, loss, model, delta, direction)
-            scale = scale_to(wanted, reach, length / norm(direction))
+            scale = scale_to(target_loss, reach, length / norm(direction))
         else:
             scale = newton.scale(length, norm(direction))
         delta = along(delta, direction, scale)
@@ -131,8 +131,8 @@ def scale_to(wanted: float, loss: Callable[[float], float], whole: float) -> flo
     while (reached := loss(high)) < wanted:
         low, high = high, 2 * high
         if low > whole:
-            found = "a move as long as the weights and longer raises the query's loss to"
-            raise ValueError(f"{found} {reached:.4g}; {wanted:.4g} was asked for")
+            problem = "a move as long as the weights and longer raises the query's loss to"
+            raise ValueError(f"{problem} {reached:.4g}; {wanted:.4g} was asked for")
     options = {"xtol": high / 10_000, "rtol": 0.01}
     return float(brentq(lambda scale: loss(scale) - wanted, low, high, **options))
 

@@ -81,14 +81,14 @@ def folder(path: Path) -> Iterator[Row]:
     rows: dict[str, Row] = {}
     for number, record in enumerate(records(path)):
         where = f"{path}: row {number}"
-        named = [column for column in ("text", "caption") if column in record]
-        if len(named) > 1 or not isinstance(record.get("file_name"), str):
+        columns = [column for column in ("text", "caption") if column in record]
+        if len(columns) > 1 or not isinstance(record.get("file_name"), str):
             raise Refused(f"{where} has {list(record)}; expected file_name, and text or caption")
-        given = record[named[0]] if named else []
-        if not given and path.suffix.lower() == ".csv":
-            given = []
-        captions = [text(one, where) for one in (given if isinstance(given, list) else [given])]
-        fields, file = without(record, *named), record["file_name"]
+        value = record[columns[0]] if columns else []
+        if not value and path.suffix.lower() == ".csv":
+            value = []
+        captions = [text(raw, where) for raw in (value if isinstance(value, list) else [value])]
+        fields, file = without(record, *columns), record["file_name"]
         first = rows.setdefault(file, (number, file, [], fields))
         if first[3] != fields:
             raise Refused(f"{where} and row {first[0]} differ on {file}: {fields}, {first[3]}")

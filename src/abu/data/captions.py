@@ -128,5 +128,5 @@ def load_exemplars(
 def seen_in(records: list[Captioned], files: Collection[str]) -> list[str]:
     """Pictures of ``records`` that are among ``files``, by whatever path."""
     names = {record.path.name for record in records}
-    known = {os.path.realpath(file) for file in files if os.path.basename(file) in names}
-    return [str(record.path) for record in records if os.path.realpath(record.path) in known]
+    file_paths = {os.path.realpath(file) for file in files if os.path.basename(file) in names}
+    return [str(record.path) for record in records if os.path.realpath(record.path) in file_paths]

@@ -21,13 +21,13 @@ def check_manifest(path: Path, expected: dict) -> dict:
     """Manifest at ``path``; raises ValueError for a torn one, or one whose first field that differs
     from ``expected`` it names."""
     try:
-        found = json.loads(path.read_text())
+        manifest = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no json file: {error}") from error
     for field, value in expected.items():
-        if found.get(field) != value:
+        if manifest.get(field) != value:
             short = lambda x: text if len(text := json.dumps(x)) < 80 else text[:77] + "..."
             raise ValueError(
-                f"{path}: {field} is {short(found.get(field))}; expected {short(value)}"
+                f"{path}: {field} is {short(manifest.get(field))}; expected {short(value)}"
             )
-    return found
+    return manifest

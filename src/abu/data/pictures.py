@@ -128,9 +128,9 @@ def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     channels, as viewers do: as if there were none."""
     with suppress(ImageCms.PyCMSError, OSError):
         if profile:
-            found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "srgb" not in ImageCms.getProfileDescription(found).lower():
-                return ImageCms.profileToProfile(picture, found, SRGB, outputMode="RGB")
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "srgb" not in ImageCms.getProfileDescription(source).lower():
+                return ImageCms.profileToProfile(picture, source, SRGB, outputMode="RGB")
     return picture.convert("RGB")
 
 

@@ -73,15 +73,15 @@ def exemplars(rows: pd.DataFrame, root: Path) -> list[Path]:
     the list.
     """
     case, number = rows.test_case[0], int(rows.test_case_ind[0]) if "test_case_ind" in rows else 0
-    listed = root / "json" / f"{case}.json"
-    if not listed.is_file():
+    listing = root / "json" / f"{case}.json"
+    if not listing.is_file():
         raise FileNotFoundError(
-            f"the exemplars of test case {case!r} are listed in {listed}, which is missing"
+            f"the exemplars of test case {case!r} are listed in {listing}, which is missing"
         )
-    cases = json.loads(listed.read_text())
+    cases = json.loads(listing.read_text())
     if number >= len(cases):
         raise IndexError(
-            f"{listed} lists {len(cases)} cases; the task list asks for number {number}"
+            f"{listing} lists {len(cases)} cases; the task list asks for number {number}"
         )
     paths = [root / path.removeprefix("dataset/") for path in cases[number]["exemplar"]]
     if missing := [str(path) for path in paths if not path.is_file()]:

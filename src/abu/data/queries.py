@@ -52,14 +52,14 @@ def name_queries(prompts: Prompts, tuning: Prompts | None = None) -> pd.DataFram
     Noise goes by ``name``: the prompt, counted where it comes again, so that adding a query changes
     no other. Raises ValueError for no prompt, or prompts of another form.
     """
-    rows, seen = [], Counter()
-    for asked, tunes in ((prompts, False), (tuning or {}, True)):
-        check_prompts(asked)
-        for kind, entries in asked.items():
+    rows, uses = [], Counter()
+    for by_kind, tunes in ((prompts, False), (tuning or {}, True)):
+        check_prompts(by_kind)
+        for kind, entries in by_kind.items():
             for prompt in entries:
                 where = entries[prompt] if isinstance(entries, dict) else {"caption": prompt}
-                seen[prompt] += 1
-                name = (prompt or "no caption") + (f" ({seen[prompt]})" if seen[prompt] > 1 else "")
+                uses[prompt] += 1
+                name = (prompt or "no caption") + (f" ({uses[prompt]})" if uses[prompt] > 1 else "")
                 row = {"query": len(rows), "name": name, "kind": kind, "tuning": tunes}
                 rows.append(row | {"prompt": prompt, "where": json.dumps(where)})
     if all(row["tuning"] for row in rows):
@@ -86,7 +86,7 @@ def with_captions(asked: Sequence[dict], captions: Sequence[str]) -> list[dict]:
     lists = [e for prompts in asked for e in prompts.values() if isinstance(e, list | dict)]
     listed = {prompt for entries in lists for prompt in entries}
     counts = [{kind: n for kind, n in prompts.items() if type(n) is int} for prompts in asked]
-    total = sum(sum(each.values()) for each in counts)
+    total = sum(sum(by_kind.values()) for by_kind in counts)
     different = [text for text in dict.fromkeys(captions) if text and text not in listed]
     if total > len(different):
         raise ValueError(
@@ -94,8 +94,8 @@ def with_captions(asked: Sequence[dict], captions: Sequence[str]) -> list[dict]:
             f"have {len(different)} different ones that are not listed (the first of each)"
         )
     spread = iter([different[i * len(different) // total] for i in range(total)])
-    drawn = [{kind: [next(spread) for _ in range(n)] for kind, n in c.items()} for c in counts]
-    return [prompts | more for prompts, more in zip(asked, drawn)]
+    texts = [{kind: [next(spread) for _ in range(n)] for kind, n in c.items()} for c in counts]
+    return [prompts | more for prompts, more in zip(asked, texts)]
 
 
 def read_queries(path: Path) -> pd.DataFrame:
@@ -113,20 +113,20 @@ def as_recorded(
     Raises ValueError where it exceeds ``tolerance``: another model, or another sampler, drew
     them.
     """
-    recorded, known = read_array(folder / "latents.npy"), read_queries(folder / "queries.csv")
-    place = {name: row for row, name in enumerate(known.name)}
-    out, found, worst = latents.clone(), queries.name.isin(place).to_numpy(), 0.0
-    for row in np.flatnonzero(found):
-        own = torch.from_numpy(recorded[place[queries.name[row]]])
-        off = ((latents[row] - own).norm() / own.norm()).item()
+    recorded, table = read_array(folder / "latents.npy"), read_queries(folder / "queries.csv")
+    place = {name: row for row, name in enumerate(table.name)}
+    merged, in_bank, worst = latents.clone(), queries.name.isin(place).to_numpy(), 0.0
+    for row in np.flatnonzero(in_bank):
+        stored = torch.from_numpy(recorded[place[queries.name[row]]])
+        off = ((latents[row] - stored).norm() / stored.norm()).item()
         if not off <= tolerance:
             raise ValueError(
                 f"{folder / 'latents.npy'}: the picture of {queries.name[row]!r}, drawn again, is "
                 f"{off:.1e} off; {tolerance} is allowed. It was drawn by another model or sampler: "
                 "set generate.source: null to ask about the pictures drawn here"
             )
-        out[row], worst = own, max(worst, off)
-    return out, found, worst
+        merged[row], worst = stored, max(worst, off)
+    return merged, in_bank, worst
 
 
 def right_images(queries: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:

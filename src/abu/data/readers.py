@@ -55,7 +55,7 @@ def bare(path: Path, found: dict | list) -> dict | list:
     if isinstance(found.get("shadow_params"), list):
         return found["shadow_params"]
     if not any(isinstance(value, Tensor) for value in found.values()):
-        states = [name for name, part in found.items() if holds_tensors(part)]
+        states = [name for name, value in found.items() if holds_tensors(value)]
         if len(states) > 1:
             raise ValueError(f"{path} has several state dicts, {states}; expected one")
         return bare(path, found[states[0]]) if states else found
@@ -82,8 +82,8 @@ def named(path: Path, found: dict | list, shapes: dict[str, tuple[int, ...]]) ->
     """
     if not isinstance(found, dict):
         if not isinstance(found, Iterable) or len(found) != len(shapes):
-            held = len(found) if isinstance(found, Iterable) else type(found).__name__
-            raise ValueError(f"{path} holds {held}; expected {len(shapes)} tensors")
+            contents = len(found) if isinstance(found, Iterable) else type(found).__name__
+            raise ValueError(f"{path} holds {contents}; expected {len(shapes)} tensors")
         found = dict(zip(shapes, found))
     if lacking := [name for name in shapes if name not in found]:
         raise ValueError(
@@ -91,12 +91,12 @@ def named(path: Path, found: dict | list, shapes: dict[str, tuple[int, ...]]) ->
             f"{list(found)[:3]}"
         )
     for name, shape in shapes.items():
-        own = (
+        actual = (
             tuple(found[name].shape)
             if isinstance(found[name], Tensor)
             else type(found[name]).__name__
         )
-        if own != tuple(shape):
-            raise ValueError(f"{path}: {name} has the shape {own}; expected {tuple(shape)}")
+        if actual != tuple(shape):
+            raise ValueError(f"{path}: {name} has the shape {actual}; expected {tuple(shape)}")
         check_finite(f"{path}: {name}", found[name])
     return {name: found[name] for name in shapes}

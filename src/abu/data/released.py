@@ -39,13 +39,13 @@ def in_order(records: list[Captioned], order: list[int | str]) -> list[Captioned
     by = {key: record for record in records for key in (record.id, record.path.name)}
     if unknown := [key for key in order if key not in by]:
         raise ValueError(f"{len(unknown)} listed images are not in the annotations: {unknown[:3]}")
-    found = [by[key] for key in order]
-    if len({record.id for record in found}) != len(order) or len(order) != len(records):
+    ordered = [by[key] for key in order]
+    if len({record.id for record in ordered}) != len(order) or len(order) != len(records):
         raise ValueError(
-            f"{len(order)} images are listed, {len({r.id for r in found})} of them different; the "
-            f"annotations have {len(records)}"
+            f"{len(order)} images are listed, {len({r.id for r in ordered})} of them different; "
+            f"the annotations have {len(records)}"
         )
-    return found
+    return ordered
 
 
 def released(

@@ -22,23 +22,23 @@ class Stored:
     def __init__(self, path: Path, encode: Callable[[Tensor], Tensor] | None = None):
         self.path, self.encode = Path(path).absolute(), encode
         self.array = read_array(self.path, "r")
-        one = (
+        entry = (
             self[np.zeros(1, int), np.zeros(1, int)]
             if len(self.array)
             else torch.empty(1, *self.array.shape[2:])
         )
-        self.shape = (*self.array.shape[:2], *one.shape[1:])
+        self.shape = (*self.array.shape[:2], *entry.shape[1:])
 
     def __reduce__(self):
         return Stored, (self.path, self.encode)
 
     def __getitem__(self, at: tuple[np.ndarray, np.ndarray]) -> Tensor:
         """Entries of rows and columns, int [B] each: float32 [B, ...]."""
-        found = self.array[at]
+        values = self.array[at]
         return (
-            self.encode(torch.from_numpy(found.astype(np.int64)))
+            self.encode(torch.from_numpy(values.astype(np.int64)))
             if self.encode
-            else torch.from_numpy(found.astype(np.float32))
+            else torch.from_numpy(values.astype(np.float32))
         )
 
 
@@ -89,12 +89,12 @@ class Rows:
                 f"rows are chosen by a slice or a list, columns from the first; found [{rows}, "
                 f"{column}]"
             )
-        chosen = (
+        places = (
             self.at[rows]
             if isinstance(rows, slice)
             else self.at[torch.as_tensor(rows, dtype=torch.int64)]
         )
-        return Rows(*self.sources, at=chosen, columns=len(range(self.columns)[column]))
+        return Rows(*self.sources, at=places, columns=len(range(self.columns)[column]))
 
     def read(self, rows, column) -> Tensor:
         places = (
@@ -109,13 +109,13 @@ class Rows:
             places.reshape(-1).numpy(),
             (column % self.columns).expand(places.shape).reshape(-1).numpy(),
         )
-        out, start = torch.empty(len(flat), *self.shape[2:]), 0
+        values, start = torch.empty(len(flat), *self.shape[2:]), 0
         for source in self.sources:
-            own = np.flatnonzero((flat >= start) & (flat < start + source.shape[0]))
-            if len(own):
-                out[torch.from_numpy(own)] = source[flat[own] - start, columns[own]]
+            inside = np.flatnonzero((flat >= start) & (flat < start + source.shape[0]))
+            if len(inside):
+                values[torch.from_numpy(inside)] = source[flat[inside] - start, columns[inside]]
             start += source.shape[0]
-        return out.reshape(*places.shape, *self.shape[2:])
+        return values.reshape(*places.shape, *self.shape[2:])
 
 
 def stack(first: Rows, second: Rows) -> Rows:

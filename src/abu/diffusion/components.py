@@ -126,10 +126,10 @@ def load_components(
         )
     tokenizer = CLIPTokenizer.from_pretrained(source, subfolder="tokenizer")
     encoder = load_part(CLIPTextModel, source, "text_encoder", device)
-    if len(tokenizer) > (known := encoder.config.vocab_size):
+    if len(tokenizer) > (vocab_size := encoder.config.vocab_size):
         raise ValueError(
             f"{place(source, 'tokenizer')} has {len(tokenizer)} tokens; its text encoder knows "
-            f"{known}"
+            f"{vocab_size}"
         )
     autoencoder = load_part(AutoencoderKL, source, "vae", device)
     return Components(tokenizer, encoder, autoencoder, scheduler, packing(source))

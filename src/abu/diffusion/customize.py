@@ -131,10 +131,10 @@ def customize(
             t = torch.tensor([int(stream(*key).integers(last)) for key in keys])
             eps = normals(tuple(lesson.latents.shape[1:]), [(*key, "noise") for key in keys])
             # each prompt is encoded once a step, with a gradient
-            used = sorted({lesson.prompts[i] for i, _ in rows})
-            states = components.text_encoder(components.tokens(used).to(device)).last_hidden_state
+            unique = sorted({lesson.prompts[i] for i, _ in rows})
+            states = components.text_encoder(components.tokens(unique).to(device)).last_hidden_state
             # indexing at once would add gradients in any order
-            text = torch.stack([states[used.index(lesson.prompts[i])] for i, _ in rows])
+            text = torch.stack([states[unique.index(lesson.prompts[i])] for i, _ in rows])
             x0 = lesson.latents[torch.tensor([i for i, _ in rows])].float()
             noisy = (x.to(device) for x in (x0, eps, t))
             loss = denoising_loss(unet, components.scheduler, *noisy, text).mean()

@@ -31,18 +31,18 @@ EXPECTED = (
 def merge(unet, weights: Tensors) -> None:
     """Put customized weights in the place of the U-Net's own. Raises ValueError for a weight that
     it lacks or of another shape."""
-    own = dict(unet.named_parameters())
+    params = dict(unet.named_parameters())
     for name, value in weights.items():
-        found = tuple(own[name].shape) if name in own else "no such weight"
-        if found != tuple(value.shape):
+        shape = tuple(params[name].shape) if name in params else "no such weight"
+        if shape != tuple(value.shape):
             raise ValueError(
                 f"customized weight {name} has the shape {tuple(value.shape)}; the model has "
-                f"{found}"
+                f"{shape}"
             )
         check_finite(f"customized weight {name}", value)
     with torch.no_grad():
         for name, value in weights.items():
-            own[name].copy_(value)
+            params[name].copy_(value)
 
 
 def save_customized(
@@ -50,20 +50,20 @@ def save_customized(
 ) -> None:
     """Keys and values, and ``more`` weights of cross-attention, as diffusers saves Custom
     Diffusion, and each token's embedding as it saves textual inversions."""
-    weights, own = {}, select_weights(unet, "cross-attn-kv")
-    for name in [*own, *(name for name in more if name not in own)]:
-        layer, part = name.split(".to_")  # part: k.weight, out.0.bias
-        part = part.replace(".", "_custom_diffusion.", 1)
-        weights[f"{layer}.processor.to_{part}"] = (
+    weights, names = {}, select_weights(unet, "cross-attn-kv")
+    for name in [*names, *(name for name in more if name not in names)]:
+        layer, suffix = name.split(".to_")  # suffix: k.weight, out.0.bias
+        suffix = suffix.replace(".", "_custom_diffusion.", 1)
+        weights[f"{layer}.processor.to_{suffix}"] = (
             unet.get_parameter(name).detach().cpu().contiguous()
         )
     write_atomically(folder / f"{WEIGHTS}.safetensors", lambda file: save_file(weights, file))
     embeddings = components.text_encoder.get_input_embeddings().weight
     for token in tokens:
         number = components.tokenizer.convert_tokens_to_ids(token)
-        kept = {token: embeddings[number].detach().cpu().clone()}
+        tensors = {token: embeddings[number].detach().cpu().clone()}
         write_atomically(
-            folder / f"{token}.safetensors", lambda file, kept=kept: save_file(kept, file)
+            folder / f"{token}.safetensors", lambda file, tensors=tensors: save_file(tensors, file)
         )
 
 
@@ -144,10 +144,10 @@ def own_name(file: Path, name: str, layers: int) -> str:
         level, layer = divmod(number, layers + 1)
         return f"{'down' if side == 'input' else 'up'}_blocks.{level}.attentions.{layer}."
 
-    own = BLOCK.sub(block, PROCESSOR.sub(r"to_\1.", name.removeprefix("model.diffusion_model.")))
-    if not OWN.search(own):
+    key = BLOCK.sub(block, PROCESSOR.sub(r"to_\1.", name.removeprefix("model.diffusion_model.")))
+    if not OWN.search(key):
         raise ValueError(
             f"{file} has an entry {name}; expected those of Custom Diffusion, cross-attention's "
             "attn2.to_k.weight and attn2.to_v.weight"
         )
-    return own
+    return key

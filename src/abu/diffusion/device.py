@@ -22,10 +22,10 @@ def find_device(device: str) -> torch.device:
     if str(device).partition(":")[0] == "mps":
         raise ValueError(f"device {device!r} has no float64; expected auto, cpu or cuda")
     try:
-        found = torch.zeros((), device=device).device
-        if found.type == "cuda":
-            torch.cuda.set_device(found)  # accelerate takes the current one
-        return found
+        resolved = torch.zeros((), device=device).device
+        if resolved.type == "cuda":
+            torch.cuda.set_device(resolved)  # accelerate takes the current one
+        return resolved
     except (AssertionError, RuntimeError) as error:
         raise RuntimeError(
             f"device {device!r} is not there: {str(error).splitlines()[0]}"

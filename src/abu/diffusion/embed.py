@@ -18,22 +18,22 @@ PARTS = {
 
 def copy_model(kind: str, source: str | Path, folder: Path) -> None:
     """Save a model of ``PARTS`` and what prepares its inputs, from a folder or by hub name."""
-    for part in PARTS[kind]:
-        part.from_pretrained(source).save_pretrained(folder)
+    for cls in PARTS[kind]:
+        cls.from_pretrained(source).save_pretrained(folder)
 
 
 def there(folder: Path) -> Path:
     """The folder of a model. Raises FileNotFoundError where there is none."""
     if not folder.is_dir():
-        what = f"components.{folder.name} in params.yaml names a folder or hub name"
-        raise FileNotFoundError(f"no model in {folder}: {what}")
+        hint = f"components.{folder.name} in params.yaml names a folder or hub name"
+        raise FileNotFoundError(f"no model in {folder}: {hint}")
     return folder
 
 
 @torch.no_grad()
 def in_batches(items: list[str] | Tensor | Parts, embed: Callable) -> Tensor:
-    whole = items if isinstance(items, Parts) else [items]
-    places = [(part, start) for part in whole for start in range(0, len(part), BATCH)]
+    parts = items if isinstance(items, Parts) else [items]
+    places = [(part, start) for part in parts for start in range(0, len(part), BATCH)]
     return torch.cat([embed(part[start : start + BATCH]).cpu() for part, start in places])
 
 

@@ -26,13 +26,13 @@ def adopt(
     for arrays of other shapes than the components make and for pictures that cannot be read,
     FloatingPointError for values that are not finite."""
     empty, latent = components.texts([""]), components.encode(torch.zeros(1, 3, side, side))
-    for name, found, made in (
+    for name, shape, expected in (
         ("token states", texts.shape[2:], empty.shape[1:]),
         ("latents", latents.shape[2:], latent.shape[1:]),
     ):
-        if tuple(found) != tuple(made):
+        if tuple(shape) != tuple(expected):
             raise ValueError(
-                f"{name} are {tuple(found)}; the components make {tuple(made)} at {side} pixels"
+                f"{name} are {tuple(shape)}; the components make {tuple(expected)} at {side} pixels"
             )
 
     check_pictures([record.path for record in records], background)
@@ -124,6 +124,6 @@ def cut(records, components: Components) -> list[tuple[int, str]]:
     """Image id and caption of each caption that is longer than the tokenizer takes, whose end the
     model never sees."""
     every = [(record.id, caption) for record in records for caption in record.captions]
-    found = components.tokenizer([caption for _, caption in every], verbose=False).input_ids
+    token_ids = components.tokenizer([caption for _, caption in every], verbose=False).input_ids
     most = components.length
-    return [one for one, tokens in zip(every, found) if len(tokens) > most]
+    return [pair for pair, tokens in zip(every, token_ids) if len(tokens) > most]

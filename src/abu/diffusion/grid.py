@@ -35,8 +35,8 @@ class Grid:
     def __post_init__(self):
         check_counts(**({} if self.captions is None else {"captions": self.captions}))
         if self.turns is not None and len(self.turns) != len(self.timesteps):
-            found = f"{len(self.turns)} turns for {len(self.timesteps)} timesteps"
-            raise ValueError(f"{found}; expected as many")
+            problem = f"{len(self.turns)} turns for {len(self.timesteps)} timesteps"
+            raise ValueError(f"{problem}; expected as many")
 
     def part(self, numbers: Sequence[int]) -> "Grid":
         """The grid at some of its timesteps, by number: there each image meets the caption and the
@@ -59,9 +59,9 @@ class Grid:
     def shape(self, images: Images) -> tuple[int, int, int, int]:
         """[N, F, C, T] of a table of losses (``filled`` where images have fewer captions); spread
         captions make one."""
-        chosen = self.of(images)
-        captions = 1 if self.spread else chosen.texts.shape[1]
-        return len(images), chosen.latents.shape[1], captions, len(self.timesteps)
+        view = self.of(images)
+        captions = 1 if self.spread else view.texts.shape[1]
+        return len(images), view.latents.shape[1], captions, len(self.timesteps)
 
 
 def batches(images: Images, grid: Grid, batch_size: int) -> list[Callable]:
@@ -71,30 +71,30 @@ def batches(images: Images, grid: Grid, batch_size: int) -> list[Callable]:
     Each gives places (i, c, t, f), int64 [B] each, and x0, eps [B, c, h, w], t [B], and one text a
     caption, [B', L, D].
     """
-    chosen = grid.of(images)
-    latents, texts = chosen.latents, chosen.texts
+    view = grid.of(images)
+    latents, texts = view.latents, view.texts
     steps, captions = torch.as_tensor(grid.timesteps), texts.shape[1]
-    counts = torch.full((len(chosen),), captions) if chosen.counts is None else chosen.counts
+    counts = torch.full((len(view),), captions) if view.counts is None else view.counts
     pairs = torch.cartesian_prod(torch.arange(len(latents)), torch.arange(captions))  # (i, c)
     pairs = pairs[pairs[:, 1] < counts[pairs[:, 0]]]
     rows = torch.cartesian_prod(torch.arange(len(steps)), torch.arange(latents.shape[1]))  # (t, f)
     groups = [(pairs, rows)]
     if grid.spread:
         turns = torch.arange(len(steps)) if grid.turns is None else torch.as_tensor(grid.turns)
-        met = [(k, c) for k in counts.unique().tolist() for c in (turns % k).unique().tolist()]
+        cases = [(k, c) for k in counts.unique().tolist() for c in (turns % k).unique().tolist()]
         groups = [
             (
                 pairs[(pairs[:, 1] == c) & (counts[pairs[:, 0]] == k)],
                 rows[turns[rows[:, 0]] % k == c],
             )
-            for k, c in met
+            for k, c in cases
         ]
 
     def draw(pairs: Tensor, rows: Tensor):
         i, c = pairs.repeat_interleave(len(rows), 0).T
         t, f = rows.repeat(len(pairs), 1).T
-        named = zip(i.tolist(), c.tolist(), steps[t].tolist())
-        keys = [(grid.seed, "loss", images.ids[a], b, s) for a, b, s in named]
+        entries = zip(i.tolist(), c.tolist(), steps[t].tolist())
+        keys = [(grid.seed, "loss", images.ids[a], b, s) for a, b, s in entries]
         eps = normals(latents.shape[2:], keys)
         text = texts[pairs[:, 0], pairs[:, 1]].float()
         return (i, c, t, f), (latents[i, f].float(), eps, steps[t], text)
@@ -112,6 +112,6 @@ def filled(table: Tensor, images: Images, grid: Grid) -> Tensor:
     those that it lacks, the mean over its own: so every mean over captions is over its own."""
     counts = None if grid.spread else grid.of(images).counts
     for k in [] if counts is None else counts.unique().tolist():
-        own = counts == k
-        table[own, :, k:] = table[own, :, :k].mean(2, keepdim=True)
+        rows = counts == k
+        table[rows, :, k:] = table[rows, :, :k].mean(2, keepdim=True)
     return table

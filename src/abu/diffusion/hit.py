@@ -13,21 +13,21 @@ def nearest(drawn: Tensor, pictures: Iterable[np.ndarray]) -> np.ndarray:
     """Number of the picture nearest to each drawn one, int64 [D], by squared distance of pixels;
     ``drawn``: float32 [D, 3, H, W]; ``pictures``: N of them, [3, H, W] each, one at a time."""
     flat = drawn.flatten(1)
-    best, found = torch.full((len(flat),), torch.inf), torch.zeros(len(flat), dtype=torch.long)
+    best, closest = torch.full((len(flat),), torch.inf), torch.zeros(len(flat), dtype=torch.long)
     for number, picture in enumerate(pictures):
         distance = (flat - torch.from_numpy(picture).float().flatten()).square().sum(1)
         closer = distance < best
-        best, found = torch.where(closer, distance, best), found.masked_fill(closer, number)
-    return found.numpy()
+        best, closest = torch.where(closer, distance, best), closest.masked_fill(closer, number)
+    return closest.numpy()
 
 
 def hit_rate(hits: np.ndarray, seed: int = 0, resamples: int = 9999) -> dict[str, float]:
     """``mean`` of hits, bool [draws, concepts], and the ends ``low`` and ``high`` of its 95 %
     interval, by resampling concepts."""
-    each = hits.mean(0)
-    rows = stream(seed, "hit").integers(len(each), size=(resamples, len(each)))
-    low, high = np.percentile(each[rows].mean(1), [2.5, 97.5])
-    return {"mean": float(each.mean()), "low": float(low), "high": float(high)}
+    rates = hits.mean(0)
+    rows = stream(seed, "hit").integers(len(rates), size=(resamples, len(rates)))
+    low, high = np.percentile(rates[rows].mean(1), [2.5, 97.5])
+    return {"mean": float(rates.mean()), "low": float(low), "high": float(high)}
 
 
 def spread(values: Sequence[str], count: int) -> list[str]:

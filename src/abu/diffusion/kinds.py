@@ -26,8 +26,8 @@ def losses_by_kind(denoiser: Denoiser, images: Images, seed: int = 0) -> dict[st
         x0, eps, t, text = (tensor.to(device) for tensor in draw()[1])
         noisy = scheduler.add_noise(x0, eps, t)
         prediction = unet(noisy, t, encoder_hidden_states=text).sample.float()
-        wanted = {"epsilon": eps, "v_prediction": scheduler.get_velocity(x0, eps, t), "sample": x0}
-        for kind, value in wanted.items():
+        targets = {"epsilon": eps, "v_prediction": scheduler.get_velocity(x0, eps, t), "sample": x0}
+        for kind, value in targets.items():
             errors[kind].append((prediction - value).square().mean((1, 2, 3)))
     return {kind: torch.cat(values).mean().item() for kind, values in errors.items()}
 
@@ -39,9 +39,9 @@ def check_kind(name: str, denoiser: Denoiser, images: Images, seed: int = 0) -> 
     losses = losses_by_kind(denoiser, images, seed)
     declared = denoiser.scheduler.config.prediction_type
     if not losses[declared] < min(1.0, *(v for kind, v in losses.items() if kind != declared)):
-        found = ", ".join(f"{kind} {loss:.3f}" for kind, loss in losses.items())
+        summary = ", ".join(f"{kind} {loss:.3f}" for kind, loss in losses.items())
         raise ValueError(
-            f"{name}: losses are {found}; the scheduler says {declared}, whose loss is expected "
+            f"{name}: losses are {summary}; the scheduler says {declared}, whose loss is expected "
             "below 1 and below the others'. Set components.scheduler.prediction_type, or "
             "train.check: false for a model that has not learned yet"
         )

@@ -59,13 +59,13 @@ def loss_table(denoiser: Denoiser, images: Images, grid: Grid) -> Tensor:
     check_timesteps(denoiser.scheduler, grid.timesteps)
     unet = share_text(denoiser.model())
     n, flips, captions, times = grid.shape(images)
-    out = torch.empty(n, captions, times, flips)
+    losses = torch.empty(n, captions, times, flips)
     places, values = [], []
-    drawn = prefetch(batches(images, grid, denoiser.batch_size), next(unet.parameters()).device)
-    for (i, c, t, f), batch in drawn:
+    walk = prefetch(batches(images, grid, denoiser.batch_size), next(unet.parameters()).device)
+    for (i, c, t, f), batch in walk:
         places.append(((i * captions + grid.place(c)) * times + t) * flips + f)
         values.append(denoising_loss(unet, denoiser.scheduler, *batch))
-    out.view(-1)[torch.cat(places)] = torch.cat(values).cpu()
-    table = filled(out.permute(0, 3, 1, 2).contiguous(), images, grid)
+    losses.view(-1)[torch.cat(places)] = torch.cat(values).cpu()
+    table = filled(losses.permute(0, 3, 1, 2).contiguous(), images, grid)
     check_finite("losses", table)
     return table

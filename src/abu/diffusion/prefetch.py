@@ -33,7 +33,7 @@ def prefetch(
     with ThreadPoolExecutor(1) as thread:
         waiting = None
         for batch in [*batches, None]:
-            done, waiting = waiting, batch and thread.submit(make, batch)
-            if done:
-                label, tensors = done.result()
+            ready, waiting = waiting, batch and thread.submit(make, batch)
+            if ready:
+                label, tensors = ready.result()
                 yield label, [x.to(device, non_blocking=True) for x in tensors]

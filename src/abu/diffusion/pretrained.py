@@ -26,14 +26,14 @@ def load_part(kind, source: str | Path, part: str | None, device: torch.device |
     """
     options = {"subfolder": part or "", "output_loading_info": True}
     try:
-        model, found = kind.from_pretrained(source, **options)
+        model, info = kind.from_pretrained(source, **options)
     except OSError as plain:
         try:
-            model, found = kind.from_pretrained(source, variant="fp16", **options)
+            model, info = kind.from_pretrained(source, variant="fp16", **options)
         except OSError:
             raise plain from None
     for key, verb in (("unexpected_keys", "do not belong to"), ("missing_keys", "are missing of")):
-        if names := sorted(found[key]):
+        if names := sorted(info[key]):
             raise ValueError(
                 f"{place(source, part)}: {len(names)} weights {verb} {kind.__name__}: {names[:3]}; "
                 "expected all of them and no other"
@@ -49,14 +49,14 @@ def place(source: str | Path, part: str | None) -> str:
 def check_config(kind, config: dict, where: str, ignored: set[str] = AVERAGED) -> None:
     """Raise ValueError for a config of another class of diffusers than ``kind``, or that sets what
     the class does not know and so would leave out."""
-    if (found := config.get("_class_name", kind.__name__)) != kind.__name__:
-        raise ValueError(f"{where} is of class {found}; expected {kind.__name__}")
-    known = inspect.signature(kind.__init__).parameters.keys() | ignored
+    if (class_name := config.get("_class_name", kind.__name__)) != kind.__name__:
+        raise ValueError(f"{where} is of class {class_name}; expected {kind.__name__}")
+    allowed = inspect.signature(kind.__init__).parameters.keys() | ignored
     for key, value in config.items():
-        if not key.startswith("_") and key not in known and value not in (None, False):
+        if not key.startswith("_") and key not in allowed and value not in (None, False):
             raise ValueError(
                 f"{where} has {key}: {value!r}, which {kind.__name__} does not know; expected some "
-                f"of {sorted(known - ignored)}"
+                f"of {sorted(allowed - ignored)}"
             )
 
 

@@ -16,11 +16,13 @@ def check_recipe(file: Path, recorded: Mapping, asked: Mapping) -> None:
     names = sorted(recorded.keys() | asked.keys())
     differing = [name for name in names if recorded.get(name) != asked.get(name)]
     if differing:
-        told = "; ".join(
+        differences = "; ".join(
             f"{name} is {asked.get(name)!r}, recorded was {recorded.get(name)!r}"
             for name in differing
         )
-        raise ValueError(f"{file} is of another recipe: {told}; train anew, or ask for that one")
+        raise ValueError(
+            f"{file} is of another recipe: {differences}; train anew, or ask for that one"
+        )
 
 
 def check_replay(

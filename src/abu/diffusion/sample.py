@@ -43,12 +43,12 @@ def sample(
     device = next(unet.parameters()).device
     scheduler = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
     scheduler.set_timesteps(steps)
-    both = torch.cat([texts, empty.expand_as(texts)]).to(device)
+    states = torch.cat([texts, empty.expand_as(texts)]).to(device)
     x = normals(shape, [(*name, "sample") for name in names]).to(device)
     for t in scheduler.timesteps:
-        rows = zip(torch.cat([x, x]).split(BATCH), both.split(BATCH))
+        rows = zip(torch.cat([x, x]).split(BATCH), states.split(BATCH))
         conditional, unconditional = torch.cat(
-            [unet(part, t, encoder_hidden_states=text).sample for part, text in rows]
+            [unet(latents, t, encoder_hidden_states=text).sample for latents, text in rows]
         ).chunk(2)
         prediction = unconditional + guidance * (conditional - unconditional)
         noise = (

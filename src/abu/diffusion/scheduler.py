@@ -52,19 +52,23 @@ def load_scheduler(source: str | Path, changes: dict | None = None) -> DDIMSched
     name = config.get("_class_name", "DDIMScheduler")
     if name not in FAMILY:
         raise ValueError(f"{where} is of class {name}; expected one of {', '.join(FAMILY)}")
-    config, own = (
+    config, options = (
         {k: v for k, v in config.items() if not k.startswith("_")},
         defaults("DDIMScheduler"),
     )
-    known = set().union(*map(defaults, FAMILY))
-    if unknown := [key for key in config if key not in known]:
-        found = {key: config[key] for key in unknown}
-        raise ValueError(f"{where} has {found}, which no scheduler of diffusers' knows")
-    if unknown := (changes or {}).keys() - own:
-        raise KeyError(f"the scheduler has no {sorted(unknown)}; expected some of {sorted(own)}")
+    family_keys = set().union(*map(defaults, FAMILY))
+    if unknown := [key for key in config if key not in family_keys]:
+        extra = {key: config[key] for key in unknown}
+        raise ValueError(f"{where} has {extra}, which no scheduler of diffusers' knows")
+    if unknown := (changes or {}).keys() - options:
+        raise KeyError(
+            f"the scheduler has no {sorted(unknown)}; expected some of {sorted(options)}"
+        )
     granted = {"clip_sample": False} | {
-        key: value for key, value in defaults(name).items() if key in own and key != "clip_sample"
+        key: value
+        for key, value in defaults(name).items()
+        if key in options and key != "clip_sample"
     }
     config = {**granted, **config, **(changes or {})}
     refuse(where, config, EXPECTED)
-    return DDIMScheduler.from_config({key: config[key] for key in own if key in config})
+    return DDIMScheduler.from_config({key: config[key] for key in options if key in config})

@@ -32,8 +32,8 @@ def hold_out(ids: list[int], count: int, seed: int) -> tuple[list[int], list[int
     (seed, "held out")."""
     if not 0 <= count < len(ids):
         raise ValueError(f"cannot hold out {count} of {len(ids)} images")
-    out = {ids[i] for i in permutation(len(ids), seed, "held out")[:count]}
-    return [id for id in ids if id not in out], [id for id in ids if id in out]
+    held_out = {ids[i] for i in permutation(len(ids), seed, "held out")[:count]}
+    return [id for id in ids if id not in held_out], [id for id in ids if id in held_out]
 
 
 def initial_unet(config: dict, seed: int) -> UNet2DConditionModel:
@@ -57,12 +57,12 @@ def slots(n: int, step: int, batch_size: int, seed: int) -> list[tuple[int, int]
 def batch(data: Prepared, scheduler, rows: list[tuple[int, int]], seed: int, recipe: "Recipe"):
     """Tensors x0, eps, t, text of ``rows`` (image number, epoch), each drawn under (seed, "train",
     image id, epoch)."""
-    drawn, keys = [], [(seed, "train", data.ids[i], epoch) for i, epoch in rows]
+    choices, keys = [], [(seed, "train", data.ids[i], epoch) for i, epoch in rows]
     for draw, (i, _) in zip((stream(*key) for key in keys), rows):
         t = int(draw.integers(scheduler.config.num_train_timesteps))
         caption, flip = int(draw.integers(captions_of(data, i))), int(draw.integers(2))
-        drawn.append((t, caption, flip, draw.random() < recipe.caption_dropout))
-    t, captions, flip, dropped = (torch.tensor(column) for column in zip(*drawn))
+        choices.append((t, caption, flip, draw.random() < recipe.caption_dropout))
+    t, captions, flip, dropped = (torch.tensor(column) for column in zip(*choices))
     at = torch.tensor([i for i, _ in rows])
     x0 = data.latents[at, flip if recipe.flips else 0]
     texts = data.texts[at, captions]
@@ -135,8 +135,8 @@ def train(
     shared by the processes.
     """
     check_counts(checkpoint_every=checkpoint_every)
-    kept = set(data.rows(keep).tolist())
-    if not kept:
+    kept_rows = set(data.rows(keep).tolist())
+    if not kept_rows:
         raise ValueError("no image to train on")
     accelerator = Accelerator(mixed_precision=recipe.precision, cpu=str(device) == "cpu")
     steps = recipe.steps
@@ -144,11 +144,11 @@ def train(
     ema = EMAModel(unet.parameters(), decay=recipe.ema_decay)
     plain = optimizers(unet, recipe)
     factor = partial(learning_rate, steps=steps, warmup=recipe.warmup)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(each, factor) for each in plain]
-    model, *moving = accelerator.prepare(unet, *plain)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor) for optimizer in plain]
+    model, *wrapped = accelerator.prepare(unet, *plain)
     ema.to(accelerator.device)
     stateful: dict = {"unet": unet, "ema": ema}
-    for number, (optimizer, schedule) in enumerate(zip(moving, schedules)):
+    for number, (optimizer, schedule) in enumerate(zip(wrapped, schedules)):
         stateful |= {f"optimizer {number}": optimizer, f"schedule {number}": schedule}
     losses: list[float] = []
     history: list[dict] = []
@@ -159,18 +159,20 @@ def train(
             stateful[name].load_state_dict(value)
     for step in track(range(len(losses), min(steps, stop or steps)), progress):
         rows = [
-            row for row in slots(len(data.ids), step, recipe.batch_size, seed) if row[0] in kept
+            row
+            for row in slots(len(data.ids), step, recipe.batch_size, seed)
+            if row[0] in kept_rows
         ]
         if rows:
             mine = rows[accelerator.process_index :: accelerator.num_processes]
             # processes' gradients are averaged
             share = accelerator.num_processes / len(rows) if mine else 0.0
-            drawn = batch(data, scheduler, mine or rows[:1], seed, recipe)
-            tensors = (x.to(accelerator.device) for x in drawn)
+            examples = batch(data, scheduler, mine or rows[:1], seed, recipe)
+            tensors = (x.to(accelerator.device) for x in examples)
             loss = denoising_loss(model, scheduler, *tensors).sum() * share
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(unet.parameters(), recipe.clip_norm)  # fp16: unscaled first
-            for optimizer in moving:
+            for optimizer in wrapped:
                 optimizer.step()
             unet.zero_grad()
             ema.step(unet.parameters())

@@ -44,24 +44,24 @@ def load_published(
     Raises ValueError unless it takes latents of that shape [c, h, w] and token states of that
     width, and as ``check_unet`` and ``load_part``.
     """
-    config, part = published_config(source)
-    found = (config.get("in_channels", 4), config.get("cross_attention_dim", 1280))
-    if found != (latent[0], text):
+    config, subfolder = published_config(source)
+    sizes = (config.get("in_channels", 4), config.get("cross_attention_dim", 1280))
+    if sizes != (latent[0], text):
         raise ValueError(
-            f"the U-Net of {source} takes (latent channels, text width) {found}; prepared were "
+            f"the U-Net of {source} takes (latent channels, text width) {sizes}; prepared were "
             f"{(latent[0], text)}"
         )
-    return load_part(UNet2DConditionModel, source, part, device)
+    return load_part(UNet2DConditionModel, source, subfolder, device)
 
 
 def published_config(source: str | Path) -> tuple[dict, str | None]:
     """Config of a model's U-Net, and its folder there (None: the folder itself). Raises ValueError
     as ``check_unet``."""
     alone = not Path(source, "unet").is_dir() and Path(source, "config.json").is_file()
-    part = None if alone else "unet"
-    config = dict(UNet2DConditionModel.load_config(source, subfolder=part))
-    check_unet(config, place(source, part))
-    return config, part
+    subfolder = None if alone else "unet"
+    config = dict(UNet2DConditionModel.load_config(source, subfolder=subfolder))
+    check_unet(config, place(source, subfolder))
+    return config, subfolder
 
 
 def check_unet(config: dict, where: str) -> None:
@@ -83,16 +83,17 @@ def load_weights(
     check_unet(config, "train.unet")
     with torch.device("meta"):  # no initial weights are drawn
         unet = UNet2DConditionModel(**config)
-    own, found = (
+    shapes, state = (
         {name: tuple(value.shape) for name, value in unet.state_dict().items()},
         bare(path, read_tensors(path)),
     )
-    if isinstance(found, dict) and (unknown := [name for name in found if name not in own]):
+    if isinstance(state, dict) and (unknown := [name for name in state if name not in shapes]):
         raise ValueError(
             f"{path} has {len(unknown)} entries that the U-Net of train.unet lacks: {unknown[:3]}"
         )
     weights = {
-        name: value.to(torch.float32, copy=True) for name, value in named(path, found, own).items()
+        name: value.to(torch.float32, copy=True)
+        for name, value in named(path, state, shapes).items()
     }  # a mapped file is unaligned
     unet.load_state_dict(weights, assign=True)
     return unet.to(device).requires_grad_(False).eval()
@@ -113,8 +114,8 @@ def speed_up(
         raise ValueError(f"precision is {precision!r}; expected one of {PRECISIONS}")
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     torch.backends.cudnn.allow_tf32 = precision != "float32"
-    asked = (precision, compile, channels_last)
-    if getattr(unet, "sped_up", None) == asked:
+    options = (precision, compile, channels_last)
+    if getattr(unet, "sped_up", None) == options:
         return unet
     share_text(unet)
     if channels_last:
@@ -125,7 +126,7 @@ def speed_up(
         )
     if compile:
         unet.compile()
-    unet.sped_up = asked
+    unet.sped_up = options
     return unet
 
 
