@@ -101,8 +101,8 @@ def test_queries_count_rows(study, counted):
     assert looked == 4 * 2 * (24 * 2), "looks for the rise"
     assert base["influence"][0]["gradient"] == 4 * (2 * 2)
     assert base["localize"][0]["gradient"] == 3 * 2 * (2 * 2)  # regions, captions
-    assert base["tune"][0]["gradient"] == 2  # settings; one timestep
-    assert base["tune"][0]["losses"] == 2 * (10 * 2 * 2 + 1 + 24)
+    assert base["tune"][0]["gradient"] == 6  # settings of AbU and AbU+; one timestep
+    assert base["tune"][0]["losses"] == 6 * (10 * 2 * 2 + 1 + 24)
     assert panda["unlearn"][0]["gradient"] == 2 * 2 * (2 * 2)  # prompts of its category
     assert base["tune"][0]["features"] == 2 * (10 + 1) + 3  # timesteps; the journey
     assert base["compare"][0]["features"] == 2 * 4 + 4 * 3  # those of images are kept
