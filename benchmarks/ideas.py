@@ -26,7 +26,6 @@ import pandas as pd
 import torch
 from ruamel.yaml import YAML
 from scipy.optimize import minimize
-from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -40,7 +39,6 @@ from abu.core.influence import means
 from abu.core.quick import Quick
 from abu.core.store import answer, leading
 from abu.core.unlearn import Newton
-from abu.data.annotations import read_annotations
 from abu.data.queries import Queries, right_images
 from abu.data.scores import read_scores
 from abu.diffusion.denoiser import Denoiser
@@ -91,7 +89,6 @@ class Side:
     cached: object
     chosen: dict
     features: dict
-    captions: dict[int, list[str]]
 
     @cached_property
     def queries(self) -> tuple[pd.DataFrame, Queries, Tensor]:
@@ -110,7 +107,7 @@ class Side:
         weights = select_weights(system.unet, asked["weights"])
         denoiser = Denoiser(system.unet, system.components.scheduler, weights)
         shared = Attribution(denoiser, system.images, grid, queries=z)
-        files, captions = system.table.file.tolist(), [[c] for c in system.table.caption]
+        files, captions = system.table.file.tolist(), system.captions
         looked = Path("results/components")
         seen = Seen(files, captions, table.prompt.tolist(), pictures, looked, system.background)
         sizes = asked["dimension"], asked["cotangents"]
@@ -207,17 +204,6 @@ def mirrored(side: Side, option: None) -> np.ndarray:
     return torch.stack([rise(result) for result in found], 1).numpy()
 
 
-def bm25(side: Side, option: None, k1: float = 1.5, b: float = 0.75) -> np.ndarray:
-    """Okapi BM25 of the prompt's words in all captions of an image."""
-    texts = [" ".join(side.captions[i]) for i in side.system.images.ids]
-    words = CountVectorizer().fit(texts)
-    counts = words.transform(texts).toarray().astype(float)
-    n, having, length = len(counts), (counts > 0).sum(0), counts.sum(1, keepdims=True)
-    rare = np.log(1 + (n - having + 0.5) / (having + 0.5))
-    damped = counts * (k1 + 1) / (counts + k1 * (1 - b + b * length / length.mean()))
-    return words.transform(side.queries[0].prompt).toarray() @ (rare * damped).T
-
-
 def mixed(side: Side, weights: np.ndarray) -> np.ndarray:
     """Several methods' scores in standard deviations of each query's, weighted."""
     return sum(w * product([side.method(name)]) for w, name in zip(weights, MIXED))
@@ -244,8 +230,7 @@ def opened() -> tuple[Side, Side]:
     system, study = load_system(), YAML(typ="safe").load(Path("params.yaml"))
     cached = load_cached(system, study["common"]["seed"], 64, torch.device("cpu"), SPEED)
     load = lambda name: json.loads((results("tune") / name).read_text())
-    captions = {row[0]: row[2] for row in read_annotations(Path(study["prepare"]["annotations"]))}
-    given = system, cached, load("chosen.json"), load("features.json"), captions
+    given = system, cached, load("chosen.json"), load("features.json")
     return Side(True, *given), Side(False, *given)
 
 
@@ -264,7 +249,7 @@ def main() -> None:
         "EK-FAC influence": ekfac_influence,
         "SOURCE's filter": source,
         "mirrored": mirrored,
-        "BM25": bm25,
+        "BM25": lambda side, option: side.method("bm25"),
     }
     table, z, _ = reported.queries
     of = lambda name: read_scores(
