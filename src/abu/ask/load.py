@@ -17,6 +17,7 @@ from abu.core.store import leading
 from abu.core.unlearn import Newton
 from abu.data.queries import Queries
 from abu.diffusion.device import use_device
+from abu.study.batch import numbered
 from abu.study.caching import Cached, load_cached, newton_chosen, read_cache
 from abu.study.folders import BASE, read_yaml, results
 from abu.study.inputs import check_inputs
@@ -36,7 +37,7 @@ def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
     root = Path(root).resolve()
     if not (root / "params.yaml").is_file():
         raise FileNotFoundError(f"{root / 'params.yaml'} is missing; expected a study's folder")
-    study = read_yaml(root / "params.yaml")
+    study = numbered(read_yaml(root / "params.yaml"), root)
     if system not in (systems := study["systems"]):
         raise KeyError(f"no system {system!r} in params.yaml; expected one of {sorted(systems)}")
     if systems[system]["kind"] == "reference":

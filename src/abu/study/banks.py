@@ -24,6 +24,7 @@ from abu.diffusion.noise import permutation
 from abu.diffusion.train import Recipe
 from abu.judge.bank import Model, digest, plan_bank, write_model
 from abu.judge.retrain import Questions, Retraining, answer, pictures_asked
+from abu.study.batch import numbered
 from abu.study.commands import command
 from abu.study.engines import Engine
 from abu.study.folders import read_yaml, results
@@ -152,7 +153,7 @@ def record(folder: Path, asked: Asked, engine: Engine, hours: float | None = Non
 
 def opened() -> tuple[dict, Asked, Engine]:
     """Of the study in this folder: parameters of ``retrain``, its bank, the engine."""
-    study = read_yaml(ROOT / "params.yaml")
+    study = numbered(read_yaml(ROOT / "params.yaml"), ROOT)
     common, options = study["common"], study["retrain"]
     device = use_device(common["device"], common["threads"])
     components = load_components("results/components/model", device)

@@ -30,6 +30,7 @@ NULLABLE = {  # null though their default is another
     "localize.relative_norm",
     "retrain.audit",
 }
+RECIPES = ("train", "customize")  # whose batches are part of what is learned
 SYSTEM = {"kind": str, "category": str, "class_word": str, "train_prompt": str, "keep": dict}
 FORMS = {  # of mappings whose keys are not free, and of what no annotation of a notebook says
     "latin": {
@@ -74,9 +75,13 @@ def check_value(name: str, value: object, declared: tuple[object, object]) -> No
     kind, default = declared
     if value is None and (default is None or name in NULLABLE):
         return
+    *_, stage, parameter = ["", *name.split(".")]
+    if value == "auto" and parameter == "batch_size" and stage not in RECIPES:
+        return
     for place, given, expected in misfits(name, value, kind, name.rpartition(".")[2] in SIGNED):
         nullable = default is None or name in NULLABLE
         null = " or null" if nullable and place == name else ""
+        null += ", or auto" if parameter == "batch_size" and stage not in RECIPES else ""
         raise ValueError(f"{place} is {given!r}; expected {expected}{null}")
 
 

@@ -25,6 +25,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from abu import ROOT
+from abu.study.batch import AUTO, numbered
 from abu.study.checkout import settle
 from abu.study.commands import QUIET, command
 from abu.study.costs import MEASURED, STAGE, STAGES, record
@@ -76,7 +77,7 @@ def parameters(stage: str, pairs: dict, root: Path = ROOT) -> tuple[str, dict | 
         check_value(f"{stage}.{name}", value, declared[stage][name])
     if not study["common"].get("watch"):
         check_watched(study, stage, root)
-    given = study["common"] | {"systems": study["systems"], "study": study}
+    given = study["common"] | {"systems": study["systems"], "study": numbered(study, root)}
     given = {name: value for name, value in given.items() if name in declared[stage]}
     return system, given | values | {"out": folder(stage, system)}
 
@@ -100,6 +101,9 @@ def execute(stage: str, pairs: dict, root: Path = ROOT) -> None:
             leave(root / "results" / alone / kind)
     if values is not None:
         check_inputs(stage, system, root)
+        if values.get("batch_size") == AUTO:
+            common = read_yaml(root / "params.yaml")["common"]
+            values = numbered({"common": common, "values": values}, root, measure=True)["values"]
     out.mkdir(parents=True, exist_ok=True)
     if values is None:
         leave(out)
