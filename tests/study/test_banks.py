@@ -10,23 +10,18 @@ import numpy as np
 import pytest
 from studies import read
 
-from abu.data.prepared import Prepared
 from abu.judge.bank import read_bank
 from abu.study import banks
 from abu.study.audits import audited, replayed, shared_pictures
-from abu.study.banks import Asked, asked_of, check_bank, record, retraining_of
+from abu.study.banks import Asked, asked_of, check_bank, record
 from abu.study.engines import Engine
-from abu.study.system import load_system
 from abu.study.tasks import run_tasks
 
 
 @pytest.fixture
 def asked(tiny: Path, monkeypatch) -> Asked:
     monkeypatch.chdir(tiny)
-    trained = json.loads(Path("results/train/train.json").read_text())
-    parts = load_system().components
-    shared = retraining_of(trained, Prepared(Path("results/prepare")), parts, "cpu")
-    return asked_of(read(Path("params.yaml"))["retrain"], trained, shared, parts, 16)
+    return asked_of(read(Path("params.yaml"))["retrain"], "cpu")[1]
 
 
 @pytest.fixture

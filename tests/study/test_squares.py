@@ -1,6 +1,5 @@
 """The tiny study's Latin squares: planned once, recorded as the bank is, read back and refused."""
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,15 +9,13 @@ import pytest
 import torch
 from studies import read
 
-from abu.data.prepared import Prepared
 from abu.judge.bank import read_bank
 from abu.judge.latin import answers, models_of, rises, summary
 from abu.study import banks
 from abu.study.audits import replayed
-from abu.study.banks import Asked, asked_of, record, retraining_of
+from abu.study.banks import Asked, asked_of, record
 from abu.study.engines import Engine
 from abu.study.latin import planned, read_plan, record_squares, recorded_squares, write_plan
-from abu.study.system import load_system
 from abu.study.tasks import run_tasks
 
 OPTIONS = {"methods": ["abu", "d-trak", "right"], "squares": [[1, False], [2, True]]}
@@ -37,10 +34,7 @@ def latin_of(folder: Path) -> dict:
 def asked(tiny: Path, monkeypatch, tmp_path) -> Asked:
     monkeypatch.chdir(tiny)
     monkeypatch.setattr(banks, "run_tasks", partial(run_tasks, scratch=tmp_path / "scratch"))
-    trained = json.loads(Path("results/train/train.json").read_text())
-    parts = load_system().components
-    shared = retraining_of(trained, Prepared(Path("results/prepare")), parts, "cpu")
-    return asked_of(read(Path("params.yaml"))["retrain"], trained, shared, parts, 16)
+    return asked_of(read(Path("params.yaml"))["retrain"], "cpu")[1]
 
 
 def test_a_plan_comes_back_as_it_was_written(asked, tmp_path) -> None:

@@ -58,28 +58,31 @@ class Asked:
     facts: dict
 
 
-def asked_of(
-    options: dict, trained: dict, shared: Retraining, components: Components, batch_size: int
-) -> Asked:
-    """The bank that parameters of ``retrain`` ask for: ``pairs`` of halves under each of
-    ``pair_seeds``, models of ``full_seeds``, asked at ``timesteps`` under ``noises`` (seeds) about
-    the queries, ``heldin`` images of a named draw, and those held out."""
-    table, queries, _ = load_queries(tuning=None)
-    data, ids = shared.data, shared.train_ids
+def asked_of(options: dict, device: torch.device | str) -> tuple[dict, Asked]:
+    """What ``train`` left of the study in this folder (train.json), and the bank that parameters of
+    ``retrain`` ask for: ``pairs`` of halves under each of ``pair_seeds``, models of ``full_seeds``,
+    asked at ``timesteps`` under ``noises`` (seeds) about the queries, ``heldin`` images of a named
+    draw, and those held out."""
+    components = load_components("results/components/model", device)
+    data = Prepared(Path("results/prepare"), components.states)
+    trained = json.loads(Path("results/train/train.json").read_text())
+    shared = retraining_of(trained, data, components, str(device))
+    _, queries, _ = load_queries(tuning=None)
+    ids = shared.train_ids
     chosen = [ids[i] for i in permutation(len(ids), "asked")[: options["heldin"]]]
     chosen = sorted(chosen) + trained["heldout_ids"]
     at = data.rows(chosen)
     pictures = pictures_asked(queries, Images(chosen, data.latents[at], data.texts[at]))
     seed = json.loads((results("generate") / "manifest.json").read_text())["seed"]
     grid = options["timesteps"], options["noises"]
-    questions = Questions(pictures, queries, *grid, seed, sampler_of(), batch_size)
+    questions = Questions(pictures, queries, *grid, seed, sampler_of(), options["batch_size"])
     pairs = dict(zip(options["pair_seeds"], options["pairs"], strict=True))
     plan = plan_bank(ids, pairs, options["full_seeds"])
     facts = {"recipe": trained.get("recipe", {}), "config": trained["config"], "ids": ids}
     facts |= {"asked": list(map(str, pictures.ids)), "timesteps": grid[0], "noises": len(grid[1])}
     facts |= {"noise seeds": grid[1], "sampler": questions.sampler}
     facts["latents"] = digest(queries.latents.numpy())
-    return Asked(shared, components, questions, plan, facts | {"of": key(facts)})
+    return trained, Asked(shared, components, questions, plan, facts | {"of": key(facts)})
 
 
 def processor() -> str:
@@ -155,14 +158,9 @@ def opened() -> tuple[dict, Asked, Engine]:
     """Of the study in this folder: parameters of ``retrain``, its bank, the engine."""
     study = numbered(read_yaml(ROOT / "params.yaml"), ROOT)
     common, options = study["common"], study["retrain"]
-    device = use_device(common["device"], common["threads"])
-    components = load_components("results/components/model", device)
-    data = Prepared(Path("results/prepare"), components.states)
-    trained = json.loads(Path("results/train/train.json").read_text())
+    trained, bank = asked_of(options, use_device(common["device"], common["threads"]))
     if "recipe" not in trained:
         raise ValueError(f"the model is {trained['source']}: how to train it again is not known")
-    shared = retraining_of(trained, data, components, str(device))
-    bank = asked_of(options, trained, shared, components, options["batch_size"])
     named = ("engine", "ray_address", "task_cpus", "task_gpus", "device")
     return options, bank, Engine(*(common[name] for name in named))
 
