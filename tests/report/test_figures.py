@@ -8,20 +8,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.text import Text
 from PIL import Image
 
 from abu import ROOT
 from abu.baselines.registry import METHODS
 from abu.diffusion.noise import stream
+from abu.report.answers import answers
 from abu.report.heat import heatmaps, matrix, short
 from abu.report.intervals import intervals, leaderboard
 from abu.report.lines import curves, trends
 from abu.report.pictures import faded, gallery, grid, strips, wrap
 from abu.report.points import against, agreement
 from abu.report.spread import FEW, distributions
-from abu.report.style import COLOURS, DPI, LOOKS, SMALL, WIDTH, look, save
+from abu.report.style import COLOURS, DPI, GREEN, LOOKS, SMALL, WIDTH, look, save
 
 SPEC = importlib.util.spec_from_file_location("worth", ROOT / "benchmarks/worth.py")
 benchmark = importlib.util.module_from_spec(SPEC)
@@ -138,6 +139,18 @@ def test_a_query_is_shown_once_in_rows_of_its_own() -> None:
     figure = strips(same, NAMES[:3], [PICTURES[:4]] * 3, np.ones((3, 4)), np.zeros((3, 4), bool))
     shown = [bool(axis.images) for axis in figure.axes]
     assert shown[0::5] == [True, False, False] and all(shown[1:5] + shown[6:10])
+    plt.close("all")
+
+
+def test_answers_are_the_images_that_stand_first() -> None:
+    looked: list[int] = []
+    look = lambda i: looked.append(i) or PICTURES[i]
+    scores, right = np.array([[0.1, 0.3, 0.2], [3, 2, 1]]), np.eye(2, 3, dtype=bool)
+    figure = answers(PICTURES[:2], NAMES[:2], look, scores, right, top=2)
+    assert looked == [1, 2, 0, 1]
+    assert [axis.get_title() for axis in figure.axes] == ["", "0.3", "0.2", "", "3", "2"]
+    green = [axis.spines["top"].get_edgecolor() == to_rgba(GREEN) for axis in figure.axes]
+    assert green == [False] * 5 + [True]
     plt.close("all")
 
 

@@ -55,6 +55,10 @@ class System:
         """Pixels [3, side, side] in [0, 1] of a picture, as the model was shown them."""
         return read_image(Path(file), self.side, self.background) / 2 + 0.5
 
+    def image(self, i: int) -> np.ndarray:
+        """That of image number ``i``."""
+        return self.picture(self.table.file[i])
+
 
 def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
     """The trained model, or the customized one of that name, from ``results/``.
