@@ -31,19 +31,16 @@ from torch.nn.functional import normalize
 
 from abu import ROOT
 from abu.baselines.coupling import coupling, explain_away
-from abu.baselines.evidence import Evidence, Seen
+from abu.baselines.evidence import Evidence
 from abu.baselines.kernels import trak
 from abu.baselines.registry import scores
-from abu.core.attribution import Attribution, gradient_of, unit_moves, unlearn_query
+from abu.core.attribution import gradient_of, unit_moves, unlearn_query
 from abu.core.influence import means
 from abu.core.quick import Quick
 from abu.core.store import answer, leading
 from abu.core.unlearn import Newton
 from abu.data.queries import Queries, right_images
 from abu.data.scores import read_scores
-from abu.diffusion.denoiser import Denoiser
-from abu.diffusion.grid import Grid
-from abu.diffusion.unet import select_weights
 from abu.judge.bank import Bank, read_bank
 from abu.judge.lds import ALL, compare, table_of
 from abu.judge.search import Search
@@ -51,8 +48,9 @@ from abu.judge.sharpen import product, sharpen
 from abu.judge.verdict import Verdict, verdict_of
 from abu.study.caching import load_cached, read_cache
 from abu.study.engines import Engine
+from abu.study.evidence import evidence_of
 from abu.study.folders import results
-from abu.study.system import load_queries, load_system, sampler_of
+from abu.study.system import load_queries, load_system
 from abu.study.tasks import run_tasks, stacked
 
 SPEED = {"precision": "float32", "compile": False, "channels_last": False}
@@ -101,18 +99,8 @@ class Side:
 
     @cached_property
     def evidence(self) -> Evidence:
-        table, z, pictures = self.queries
-        system, asked = self.system, self.features
-        grid = Grid(asked["timesteps"], self.cached.manifest["seed"])
-        weights = select_weights(system.unet, asked["weights"])
-        denoiser = Denoiser(system.unet, system.components.scheduler, weights)
-        shared = Attribution(denoiser, system.images, grid, queries=z)
-        files, captions = system.table.file.tolist(), system.captions
-        looked = Path("results/components")
-        seen = Seen(files, captions, table.prompt.tolist(), pictures, looked, system.background)
-        sizes = asked["dimension"], asked["cotangents"]
-        run = partial(run_tasks, engine=ENGINE)
-        return Evidence(shared, seen, system.empty, sampler_of(), *sizes, run)
+        run, seed = partial(run_tasks, engine=ENGINE), self.cached.manifest["seed"]
+        return evidence_of(self.system, self.queries, self.features, seed, BATCH, run)
 
     def method(self, name: str) -> np.ndarray:
         """Scores of one of the study's methods."""
@@ -127,7 +115,7 @@ class Side:
         return stacked(run_tasks(gradient_of, shared, tasks, ENGINE).values())
 
 
-ENGINE = Engine("pool")
+ENGINE, BATCH = Engine("pool"), 64
 DRAWS = 10  # noises for each timestep of a query's gradient
 LATER = 29  # pairs from this one on had not been looked at
 NAMED = {ALL: {"coupling-ridge": ["coupling", "d-trak"]}}

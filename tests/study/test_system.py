@@ -19,6 +19,7 @@ from abu.study.caching import (
     read_cache,
     spread,
 )
+from abu.study.evidence import evidence_of
 from abu.study.folders import results
 from abu.study.run import parameters
 from abu.study.system import load_queries, load_system, sampler_of
@@ -68,6 +69,20 @@ def test_queries_that_tune_are_not_those_that_are_reported(here: Path) -> None:
     texts = load_system().components.texts(reported.prompt.tolist())
     assert torch.allclose(z.texts, texts, atol=1e-5)
     assert sampler_of() == {"steps": 3, "guidance": 2.0, "eta": 1.0}
+
+
+@by_system
+def test_methods_look_at_captions_without_the_new_token(name: str, here: Path) -> None:
+    system, asked = load_system(name), load_queries(name)
+    features = {"weights": "cross-attn-kv", "timesteps": [500], "dimension": 32, "cotangents": 0}
+    evidence = evidence_of(system, asked, features, 3, 16, None)
+    seen, shared = evidence.seen, evidence.shared
+    assert (shared.grid.timesteps, shared.grid.seed) == ([500], 3) and shared.queries is asked[1]
+    assert shared.denoiser.device == "cpu" and evidence.sampler == sampler_of(name)
+    without = lambda captions: [text.replace("<new1> ", "") for text in captions]
+    assert seen.prompts == without(asked[0].prompt)
+    assert seen.captions == [*map(without, system.captions)]
+    assert len(seen.files) == len(system.images) == len(seen.captions)
 
 
 @by_system
