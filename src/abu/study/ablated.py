@@ -1,6 +1,5 @@
 """What ablations gave, read back from their experiments into one table."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from abu.judge.lds import ALL, compare, table_of
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import verdict_of
 from abu.study.ablations import PREFIX, rows
-from abu.study.folders import results
+from abu.study.folders import read_json, results
 
 STUDY = "workspace"
 """Name of the study itself among experiments."""
@@ -82,14 +81,14 @@ def judged(grid: dict, known: dict) -> pd.DataFrame | None:
     """``beside`` of the study and of the experiments of a grid that ran, by the bank that judged
     the study, their scores sharpened as AbU's; None where there is no bank, or too few pairs."""
     queries = read_queries(results("generate") / "queries.csv").query("not tuning")
-    recorded = json.loads(Path("results/retrain/bank.json").read_text())["bank"]
+    recorded = read_json("results/retrain/bank.json")["bank"]
     if not recorded:
         return None
     latents = np.load(results("generate") / "latents.npy")[queries["query"]]
     verdict = verdict_of(read_bank(Path(recorded)), queries.name, latents, tuning=False)
     if not verdict:
         return None
-    sharpness = json.loads((results("tune") / "chosen.json").read_text())["abu"]["sharpness"]
+    sharpness = read_json(results("tune") / "chosen.json")["abu"]["sharpness"]
     scored = lambda name: sharpen(scores_at(known[name]["rev"]), sharpness)[verdict.known]
     succeeded = lambda name: known.get(name, {}).get("state") == "success"
     ran = [row.name for row in rows(grid) if row.overrides and succeeded(row.name)]

@@ -4,7 +4,6 @@
 the stages up to ``generate`` left, on the engine of ``common``.
 """
 
-import json
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,7 +26,7 @@ from abu.judge.retrain import Questions, Retraining, answer, pictures_asked
 from abu.study.batch import numbered
 from abu.study.commands import command
 from abu.study.engines import Engine
-from abu.study.folders import read_yaml, results
+from abu.study.folders import read_json, read_yaml, results
 from abu.study.keys import key
 from abu.study.system import load_queries, sampler_of
 from abu.study.tasks import Result, run_tasks
@@ -65,7 +64,7 @@ def asked_of(options: dict, device: torch.device | str) -> tuple[dict, Asked]:
     draw, and those held out."""
     components = load_components("results/components/model", device)
     data = Prepared(Path("results/prepare"), components.states)
-    trained = json.loads(Path("results/train/train.json").read_text())
+    trained = read_json("results/train/train.json")
     shared = retraining_of(trained, data, components, str(device))
     _, queries, _ = load_queries(tuning=None)
     ids = shared.train_ids
@@ -73,7 +72,7 @@ def asked_of(options: dict, device: torch.device | str) -> tuple[dict, Asked]:
     chosen = sorted(chosen) + trained["heldout_ids"]
     at = data.rows(chosen)
     pictures = pictures_asked(queries, Images(chosen, data.latents[at], data.texts[at]))
-    seed = json.loads((results("generate") / "manifest.json").read_text())["seed"]
+    seed = read_json(results("generate") / "manifest.json")["seed"]
     grid = options["timesteps"], options["noises"]
     questions = Questions(pictures, queries, *grid, seed, sampler_of(), options["batch_size"])
     pairs = dict(zip(options["pair_seeds"], options["pairs"], strict=True))
@@ -104,7 +103,7 @@ def check_bank(folder: Path, asked: Asked, queries: bool = True) -> None:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; set retrain.bank: null to train a bank")
     flat = lambda facts: facts | facts["recipe"] | facts["config"]
-    recorded, here = flat(json.loads(file.read_text())), flat(asked.facts)
+    recorded, here = flat(read_json(file)), flat(asked.facts)
     shown = lambda value: repr(value) if len(repr(value)) < 80 else "another"
     compared = here.keys() - {"of", "recipe", "config"} - (set() if queries else QUESTIONS)
     differing = [name for name in here if name in compared and recorded.get(name) != here[name]]
@@ -133,7 +132,7 @@ def record(folder: Path, asked: Asked, engine: Engine, hours: float | None = Non
     recorded = {path.stem for path in (folder / "models").glob("*.npz")}
     missing = {model.name: model for model in asked.plan if model.name not in recorded}
     threads = torch.get_num_threads() if engine.name == "process" else engine.cpus
-    made = {"of": json.loads(file.read_text())["of"], "processor": processor(), "threads": threads}
+    made = {"of": read_json(file)["of"], "processor": processor(), "threads": threads}
     made |= {"code": key(answer), "python": platform.python_version(), "engine": engine.name}
     made |= {name: version(name) for name in LIBRARIES}
 

@@ -1,7 +1,6 @@
 """The cache of a system: what it is asked for, checked before anything is computed, and what it
 left."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from abu.data.readers import read_array, read_tensors
 from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
 from abu.diffusion.unet import select_weights
-from abu.study.folders import BASE, results
+from abu.study.folders import BASE, read_json, results
 from abu.study.system import System
 
 SIZES = ("alpha", "relative_norm", "rise")  # of a step: one of them
@@ -133,7 +132,7 @@ def newton_chosen(newton: dict, method: str, system: str = BASE) -> dict:
     if system != BASE:
         expected = f"expected a damping, and one of {SIZES}"
         raise ValueError(f"changes.customized.unlearn makes {newton} of {system!r}; {expected}")
-    chosen = json.loads((results("tune") / "chosen.json").read_text())[method]
+    chosen = read_json(results("tune") / "chosen.json")[method]
     size = {} if sized else {name: chosen[name] for name in SIZES if name in chosen}
     damping = chosen["damping"] if newton.get("damping") is None else newton["damping"]
     return {**newton, **size, "damping": damping}

@@ -22,7 +22,7 @@ from abu.judge.latin import groups_of, models_of, plan_squares
 from abu.study.banks import Asked, check_bank, opened, record
 from abu.study.commands import command
 from abu.study.engines import Engine
-from abu.study.folders import results
+from abu.study.folders import read_json, results
 from abu.study.system import load_queries
 
 RIGHT = "right"
@@ -66,7 +66,7 @@ def write_plan(folder: Path, plan: pd.DataFrame) -> None:
 def check_planned(latin: dict) -> None:
     """Raise ValueError where a plan is of other options than ``retrain.latin`` has now."""
     file = Path(latin["folder"], "options.json")
-    options = json.loads(file.read_text()) if file.is_file() else {}
+    options = read_json(file) if file.is_file() else {}
     if differing := {name: was for name, was in options.items() if latin[name] != was}:
         raise ValueError(
             f"{file}: squares are planned by {differing}, retrain.latin says "

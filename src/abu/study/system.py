@@ -22,7 +22,7 @@ from abu.diffusion.components import Components, load_components
 from abu.diffusion.customize import add_tokens
 from abu.diffusion.deltas import load_customized, merge
 from abu.diffusion.unet import load_unet
-from abu.study.folders import BASE, results
+from abu.study.folders import BASE, read_json, results
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def load_system(name: str = BASE, device: torch.device | str = "cpu") -> System:
     """
     components = load_components("results/components/model", device)
     unet = load_unet("results/train/unet", device)
-    trained = json.loads(Path("results/train/train.json").read_text())
+    trained = read_json("results/train/train.json")
     data = Prepared(Path("results/prepare"), components.states)
     ids, at = trained["train_ids"], data.rows(trained["train_ids"])
     table = data.images.iloc[at.numpy()].reset_index(drop=True)
@@ -121,4 +121,4 @@ def load_queries(
 
 def sampler_of(name: str = BASE) -> dict:
     """How a system's queries were drawn: options of ``abu.diffusion.sample.sample``."""
-    return json.loads((results("generate", name) / "manifest.json").read_text())["sampler"]
+    return read_json(results("generate", name) / "manifest.json")["sampler"]
