@@ -4,15 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from abu import ROOT
 from abu.study.costs import MEASURED, STAGE, STAGES, read, record
+from abu.study.evidence import scored
 from abu.study.run import execute
 
 
@@ -38,6 +41,22 @@ def test_costs_of_methods_are_set_column_by_column(tmp_path):
     assert table.bytes["pixel"] == 3
     with pytest.raises(KeyError, match="cost .'minutes'"):
         record({"abu": {"minutes": 1}}, path)
+
+
+class Known:
+    """Evidence that is there."""
+
+    once, each, storage = {"pixels": 3.0}, {"pixels": 4.0, "latents": 9.0}, {"pixels": 12}
+    shared = SimpleNamespace(queries=["a", "b"])
+
+    def __call__(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.eye(2, 3), torch.eye(3)
+
+
+def test_a_method_costs_what_its_evidence_took() -> None:
+    values, cost = scored("pixel", Known(), {})
+    assert values.argmax(1).tolist() == [0, 1]
+    assert (cost["seconds_once"], cost["bytes"]) == (3, 12) and 2 < cost["seconds_per_query"] < 3
 
 
 def test_runner_hands_over_the_study_and_records_what_it_took(tmp_path):

@@ -1,10 +1,14 @@
-"""What methods look at, of a system and its queries."""
+"""What methods look at, of a system and its queries, and what their scores cost."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from abu.baselines.evidence import Evidence, Seen
+from abu.baselines.registry import METHODS, scores
 from abu.core.attribution import Attribution
 from abu.diffusion.denoiser import Denoiser
 from abu.diffusion.grid import Grid
@@ -34,3 +38,20 @@ def evidence_of(
     seen = Seen(system.table.file.tolist(), *words, *looked)
     sizes = features["dimension"], features["cotangents"]
     return Evidence(shared, seen, system.empty, sampler_of(system.name), *sizes, run)
+
+
+def scored(
+    method: str, evidence: Evidence, options: dict
+) -> tuple[np.ndarray, dict[str, float | int]]:
+    """Scores [Q, N] of a method, and what they cost, as ``abu.study.costs.record`` takes it; what
+    features took counts for each method that asks for them."""
+    needs = METHODS[method][1]
+    for name in needs:
+        evidence(name)
+    begin = time.perf_counter()
+    values = scores(method, evidence, options)
+    solving = time.perf_counter() - begin
+    total = lambda spent: sum(spent.get(name, 0) for name in needs)
+    each = (total(evidence.each) + solving) / len(evidence.shared.queries)
+    cost = {"seconds_once": total(evidence.once), "seconds_per_query": each}
+    return values, cost | {"bytes": total(evidence.storage)}
