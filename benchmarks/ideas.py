@@ -37,7 +37,7 @@ from abu.baselines.registry import scores
 from abu.core.attribution import gradient_of, unit_moves, unlearn_query
 from abu.core.influence import means
 from abu.core.quick import Quick
-from abu.core.store import answer, leading
+from abu.core.store import answer
 from abu.core.unlearn import Newton
 from abu.data.queries import Queries, right_images
 from abu.data.scores import read_scores
@@ -46,7 +46,7 @@ from abu.judge.lds import ALL, compare, table_of
 from abu.judge.search import Search
 from abu.judge.sharpen import product, sharpen
 from abu.judge.verdict import Verdict, verdict_of
-from abu.study.caching import load_cached, read_cache
+from abu.study.caching import load_cached, load_store
 from abu.study.engines import Engine
 from abu.study.evidence import evidence_of
 from abu.study.folders import results
@@ -149,10 +149,9 @@ def less_hubs(side: Side, share: float) -> np.ndarray:
 def first_order(side: Side, move: Callable) -> np.ndarray:
     """Influence functions from the store, of what ``move`` makes of the queries' gradients: it is
     given the leading coordinates' basis."""
-    shared, cache = side.cached.attribution, side.cached.manifest
-    basis = leading(shared.curvature, shared.denoiser.weights, cache["store"])
-    stored = read_cache(results("cache"), cache, "c", "store")
-    answered = answer(stored, move(shared, basis), side.queries[1].latents[0].numel())
+    basis, stored = load_store(side.cached)
+    moves = move(side.cached.attribution, basis)
+    answered = answer(stored, moves, side.queries[1].latents[0].numel())
     return Quick(*means(answered)[0]).rise(1.0, [1])
 
 

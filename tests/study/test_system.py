@@ -14,6 +14,7 @@ from abu.diffusion.unet import load_unet
 from abu.study.caching import (
     every_timestep,
     load_cached,
+    load_store,
     newton_chosen,
     plan_cache,
     read_cache,
@@ -152,9 +153,10 @@ def test_some_timesteps_stand_for_those_around_them(count, every, expected) -> N
 
 
 def test_a_store_is_mapped_and_fits_its_manifest() -> None:
-    manifest = cached_of("base").manifest
-    store = read_cache(results("cache"), manifest, "r", "store")
+    cached = cached_of("base")
+    (basis, store), manifest = load_store(cached), cached.manifest
     assert isinstance(store, np.memmap) and store.shape[-2:] == (1 + 2, 1024)
+    assert len(basis.scale) == 1024
     with pytest.raises(ValueError, match="store.npy has the shape .*; its manifest says"):
         read_cache(results("cache"), manifest | {"store": 64}, "r", "store")
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from abu import ROOT
 from abu.ask.asker import Asker
 from abu.ask.standing import Standing
-from abu.core.store import leading
 from abu.core.unlearn import Newton
 from abu.data.queries import Queries
 from abu.diffusion.device import use_device
 from abu.study.batch import numbered
-from abu.study.caching import Cached, load_cached, newton_chosen, read_cache
-from abu.study.folders import BASE, read_yaml, results
+from abu.study.caching import Cached, load_cached, load_store, newton_chosen
+from abu.study.folders import BASE, read_yaml
 from abu.study.inputs import check_inputs
 from abu.study.system import System, load_queries, load_system
 
@@ -54,10 +53,8 @@ def load_asker(system: str = BASE, root: Path | str = ROOT) -> Asker:
         newton = newton_of(unlearned, cached)
         standing = standing_of(loaded, cached)
         store = basis = None
-        if dimension := cached.manifest["store"]:
-            store = read_cache(results("cache", system), cached.manifest, "c", "store")
-            shared = cached.attribution
-            basis = leading(shared.curvature, shared.denoiser.weights, dimension)
+        if cached.manifest["store"]:
+            basis, store = load_store(cached)
     draws, flips = max(2, options["gradient_draws"]), unlearned["flips_reduce"]
     return Asker(root, loaded, cached, newton, draws, flips, standing, store, basis)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from abu.core.attribution import Attribution
 from abu.core.curvature import CURVATURES
+from abu.core.store import Basis, leading
 from abu.data.checks import check_counts, check_finite
 from abu.data.manifest import check_manifest, fingerprint
 from abu.data.readers import read_array, read_tensors
@@ -120,6 +121,13 @@ def read_cache(
     if name == "losses":
         check_finite(str(path), torch.from_numpy(array))
     return array
+
+
+def load_store(cached: Cached) -> tuple[Basis, np.ndarray]:
+    """The basis of the trained model's store, and the store, of which nothing is read yet."""
+    shared, manifest = cached.attribution, cached.manifest
+    basis = leading(shared.curvature, shared.denoiser.weights, manifest["store"])
+    return basis, read_cache(results("cache"), manifest, "c", "store")
 
 
 def newton_chosen(newton: dict, method: str, system: str = BASE) -> dict:
