@@ -78,8 +78,6 @@ def summaries(rows: pd.DataFrame, seed: int = 0) -> dict[tuple[str, str], pd.Dat
 def best(scores: pd.DataFrame, queries: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and scores, [Q, top] each, of the images that stand first for each of the queries in the
     scores of one method."""
-    of_queries = scores[scores["query"].isin(queries)]
-    ranked = of_queries.sort_values("score", ascending=False, kind="stable")
-    by_query = {query: rows.head(top) for query, rows in ranked.groupby("query")}
-    stacked = lambda column: np.stack([by_query[query][column].to_numpy() for query in queries])
-    return stacked("image_id"), stacked("score")
+    ranked = scores.sort_values("score", ascending=False, kind="stable").groupby("query")
+    firsts = [ranked.get_group(query).head(top) for query in queries]
+    return np.stack([rows.image_id for rows in firsts]), np.stack([rows.score for rows in firsts])
