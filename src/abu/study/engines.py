@@ -71,8 +71,7 @@ def on_pool(function: Callable, shared, tasks: dict[str, Callable], engine: Engi
         path = Path(folder, "shared.pickle")
         path.write_bytes(cloudpickle.dumps((function, shared)))
         run = delayed(partial(pooled, path, engine.cpus))
-        options = {"return_as": "generator_unordered", "idle_worker_timeout": IDLE}
-        pool = Parallel(count, pre_dispatch="2 * n_jobs", **options)
+        pool = Parallel(count, return_as="generator_unordered", idle_worker_timeout=IDLE)
         yield from pool(run(name, arguments) for name, arguments in tasks.items())
 
 
