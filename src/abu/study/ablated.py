@@ -27,8 +27,6 @@ COLUMNS = ["default", "state", *JUDGED, *METRICS, "seconds", *ERRORS]
 
 def scores_at(revision: str | None) -> np.ndarray:
     """AbU's scores [Q, N] at a revision, or (None) in the workspace."""
-    if revision is None:
-        return np.load(ROOT / SCORES)
     with dvc_open(SCORES, repo=str(ROOT), rev=revision, mode="rb") as file:
         return np.load(file)
 
