@@ -108,16 +108,15 @@ class Asker:
             questions = [self.guessed(q) if q.prompt is None else q for q in questions]
         moves = [self.move(question) for question in questions]
         rows = [list(range(len(self.system.images)))] * len(files)
-        if self.store is None or self.basis is None:
-            scored = [self.finite(move, some) for move, some in zip(moves, rows)]
+        if self.store is None:
+            scored = list(map(self.finite, moves, rows))
         else:
             coordinates = [self.basis.of(move.units) for move in moves]
             lengths, dims = [move.length for move in moves], questions[0].latents.numel()
             scored = from_store(self.store, coordinates, lengths, dims, self.flips)
             if exact:
                 rows = [rank(s.values.numpy())[: max(CANDIDATES, 3 * top)].tolist() for s in scored]
-                triples = zip(moves, rows, scored)
-                scored = [self.finite(move, some, known) for move, some, known in triples]
+                scored = list(map(self.finite, moves, rows, scored))
         return [self.reply(*one, top) for one in zip(questions, rows, scored)]
 
     def guessed(self, question: Question) -> Question:
