@@ -35,8 +35,7 @@ def left_out(groups: Tensors) -> Tensors:
 
 def jackknife(scores: Tensor) -> Tensor:
     """Standard error [...] of a number from its G values [G, ...] without each draw."""
-    count = len(scores)
-    return ((count - 1) / count * (scores - scores.mean(0)).square().sum(0)).sqrt()
+    return (len(scores) - 1) ** 0.5 * scores.std(0, correction=0)
 
 
 @dataclass(frozen=True)
