@@ -22,9 +22,7 @@ from abu.judge.ranking import rank
 SQUARE = ["k", "besides", "group"]
 """What names a square: images removed for each query, whether its right images are removed in every
 arm besides, and the group."""
-COLUMNS = [
-    *"measure kind k besides method rise low high over times p queries images p_holm".split()
-]
+COLUMNS = "measure kind k besides method rise low high over times p queries images p_holm".split()
 """Of ``summaries``."""
 RESAMPLES = 2000
 STILL = 0.9
