@@ -137,17 +137,6 @@ class Bank:
         first, second = (places[side].to_numpy() for side in SIDES)
         return self.kept[first], mean[first] - mean[second], places.index.tolist()
 
-    def with_and_without(
-        self, rows: Sequence[int], told: np.ndarray, pairs: Sequence[int], seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Queries number ``rows`` as drawn, uint8 [Q, 3, s, s], by the half that has most of what
-        made them, by the predicted differences ``told`` [Q, P], and by its complement."""
-        best = np.abs(told).argmax(1)
-        sides = (told[np.arange(len(best)), best] > 0).astype(int)  # the half with the lower loss
-        names = [[Model(seed, (), pair, side).name for side in SIDES] for pair in pairs]
-        drawn = np.array([[self.drawn(name) for name in both] for both in names])
-        return drawn[best, sides, rows], drawn[best, 1 - sides, rows]
-
 
 def read_bank(folder: Path) -> Bank:
     """A recorded bank, whole or not.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from abu.judge.bank import Bank
+from abu.judge.bank import SIDES, Bank, Model
 from abu.judge.lds import predicted
 from abu.judge.sharpen import sharpen
 from abu.judge.verdict import Verdict
@@ -172,9 +172,13 @@ def pictures_by_halves(
     if verdict.seed is None:
         raise ValueError("the bank has no pair of halves")
     told = predicted(sharpen(scores[verdict.known], sharpness), verdict.halves)
-    both = bank.with_and_without(verdict.rows.tolist(), told, verdict.pairs, verdict.seed)
+    best = np.abs(told).argmax(1)
+    lower = (told[np.arange(len(best)), best] > 0).astype(int)  # the side with the lower loss
     most, least = own.copy(), own.copy()
-    for view, small in zip((most, least), both):
+    for view, sides in ((most, lower), (least, 1 - lower)):
+        halves = [(verdict.pairs[place], SIDES[side]) for place, side in zip(best, sides)]
+        names = [Model(verdict.seed, (), *half).name for half in halves]
+        small = np.stack([bank.drawn(name)[row] for name, row in zip(names, verdict.rows)])
         nearest = np.arange(own.shape[-1]) * small.shape[-1] // own.shape[-1]
         view[verdict.known] = small[..., nearest, :][..., nearest] / np.float32(255)
     return most, least
