@@ -29,8 +29,7 @@ def heatmaps(tables: dict, label: str) -> Figure:
     figure, axes = panels(len(tables), 1.55, columns=4)
     for axis, (name, table) in zip(axes, tables.items()):
         table = table.rename(index="{:g}".format, columns="{:g}".format)
-        written = np.vectorize(short)(table.to_numpy(float))
-        style = {"cmap": "cividis", "cbar": False, "annot": written, "fmt": ""}
+        style = {"cmap": "cividis", "cbar": False, "annot": table.map(short), "fmt": ""}
         sns.heatmap(table, ax=axis, annot_kws={"size": SMALL}, **ends, **style)
         row, column = np.unravel_index(np.nanargmax(table), table.shape)
         axis.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=VERMILION, linewidth=2))
