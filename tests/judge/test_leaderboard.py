@@ -33,7 +33,7 @@ def test_it_judges_known_queries_by_pairs_that_report_sharpened_and_as_they_are(
     for name in SCORES:
         assert rows.lds[name] == pytest.approx(lds(sharp[name], *GIVEN).mean())
         assert rows.raw[name] == pytest.approx(lds(known[name], *GIVEN).mean())
-    assert found.judged.name.tolist() == ["q5", "q0"] and found.metrics["queries"] == 2
+    assert found.verdict.known.tolist() == [True, False, True] and found.metrics["queries"] == 2
     assert found.compared.equals(compare(sharp, *GIVEN, ["style", "plain"], NAMED))
     r, pairs = seeds_agree(Recorded(), NAMES, LATENTS)
     assert found.ceiling["all"] == max(r.mean(), 0) ** 0.5 and found.metrics["seed_pairs"] == pairs

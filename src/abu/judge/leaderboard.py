@@ -36,7 +36,6 @@ class Leaderboard:
 
     verdict: Verdict
     unseen: Verdict
-    judged: pd.DataFrame  # the queries that the bank was asked about
     table: pd.DataFrame
     compared: pd.DataFrame
     ceiling: dict[str, float]
@@ -108,7 +107,7 @@ def leaderboard_of(
     metrics["pairs_compared"] = len(unseen.pairs)
     given = unseen.halves, unseen.differences, judged.kind
     compared = compare(values, *given, named.comparisons if unseen else {}, seed)
-    return Leaderboard(verdict, unseen, judged, table, compared, ceiling, metrics)
+    return Leaderboard(verdict, unseen, table, compared, ceiling, metrics)
 
 
 def files_of(board: Leaderboard | None) -> dict[str, pd.DataFrame]:
