@@ -52,8 +52,7 @@ def verdict_of(
     known = rows >= 0
     seed = seeds[nth] if nth < len(seeds) else None
     halves, differences, pairs = bank.pairs(seed, tuning)
-    known_rows = rows[known]
-    return Verdict(known, known_rows, halves, differences[:, known_rows], pairs, seed)
+    return Verdict(known, rows[known], halves, differences[:, rows[known]], pairs, seed)
 
 
 def two_seeds(bank: Bank, names: Sequence[str], latents: np.ndarray) -> list[np.ndarray]:
