@@ -51,12 +51,11 @@ def named(study: dict, stage: str, root: Path) -> dict[str, Path]:
 def check_watched(study: dict, stage: str, root: Path) -> None:
     """Raise ValueError for a file that a stage's parameters name and on which DVC would not depend
     without ``common.watch``."""
-    if not (deps := deps_of(stage, root)):
+    if not (deps := [root / dep for dep in deps_of(stage, root)]):
         return
     for place, path in named(study, stage, root).items():
-        within = lambda a, b: a == b or b in a.parents
-        inside = any(within(path, root / dep) or within(root / dep, path) for dep in deps)
-        if not inside and f"${{{place}}}" not in deps and not WORDS & set(place.split(".")):
+        inside = any(path.is_relative_to(dep) or dep.is_relative_to(path) for dep in deps)
+        if not inside and root / f"${{{place}}}" not in deps and not WORDS & set(place.split(".")):
             raise ValueError(
                 f"{place} names {path}, whose bytes DVC does not look at: set common.watch: "
                 "[files] in params.yaml"
