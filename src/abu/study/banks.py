@@ -107,10 +107,8 @@ def check_bank(folder: Path, asked: Asked, queries: bool = True) -> None:
     shown = lambda value: repr(value) if len(repr(value)) < 80 else "another"
     compared = here.keys() - {"of", "recipe", "config"} - (set() if queries else QUESTIONS)
     differing = [name for name in here if name in compared and recorded.get(name) != here[name]]
-    if differing:
-        told = [
-            f"{n} is {shown(here[n])}, recorded was {shown(recorded.get(n))}" for n in differing
-        ]
+    told = [f"{n} is {shown(here[n])}, recorded was {shown(recorded.get(n))}" for n in differing]
+    if told:
         raise ValueError(
             f"{file} is of another study: {'; '.join(told)}. Set retrain.bank: null to train one"
         )
