@@ -47,8 +47,7 @@ def where(stage: str, system: str, root: Path) -> str:
     taken = read(root / STAGES, STAGE, MEASURED)[MEASURED[0]].to_dict()
     place = order.index((stage, system))
     left = seconds_left(order[place:], expected, taken)
-    name = " ".join(filter(None, (stage, system)))
-    told = (
-        "" if left is None else f"; if all that follows runs, {max(left / 60, 1):.0f} min are left"
-    )
-    return f"stage {place + 1} of {len(order)}, {name}{told}"
+    said = f"stage {place + 1} of {len(order)}, {' '.join(filter(None, (stage, system)))}"
+    if left is None:
+        return said
+    return f"{said}; if all that follows runs, {max(left / 60, 1):.0f} min are left"
