@@ -182,7 +182,7 @@ def summary(found: pd.DataFrame, against: str, value: str = "loss", seed: int = 
     Queries are drawn again: what a method named for the queries of one group is removed from as
     many models, so they share no training.
     """
-    parts = []
+    parts = {}
     for square, rows in found.groupby(SQUARE[:2], sort=False):
         wide = rows.pivot(index="query", columns="method", values=value)
         n, other = len(wide), wide[against].mean()
@@ -194,13 +194,12 @@ def summary(found: pd.DataFrame, against: str, value: str = "loss", seed: int = 
         means["p"] = drawn.sub(drawn[against], axis=0).apply(lambda d: two_sided(d.to_numpy()))
         means["queries"] = n
         means["images"] = rows.images.str.len().groupby(rows.method).mean()
-        means = means.reset_index().assign(**dict(zip(SQUARE, square)))
-        parts.append(means.sort_values("rise", ascending=False, kind="stable"))
-    table = pd.concat(parts)
-    compared = (table.method != against).to_numpy()
+        parts[square] = means.sort_values("rise", ascending=False, kind="stable")
+    table = pd.concat(parts, names=SQUARE[:2])
+    compared = table.index.get_level_values("method") != against
     table.loc[~compared, "p"] = np.nan
     table.loc[compared, "p_holm"] = holm(table.p[compared].to_numpy())
-    return table.set_index([*SQUARE[:2], "method"])
+    return table
 
 
 def summaries(
