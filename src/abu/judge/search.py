@@ -101,7 +101,6 @@ class Search:
         for method, settings in self.table().groupby("method", sort=False):
             rows = [name for name in OPTIONS if name in settings and settings[name].nunique() > 1]
             if rows and settings.sharpness.nunique(dropna=False) > 1:
-                told = {"index": rows[-1], "columns": "sharpness", "values": "judged"}
-                filled = settings.assign(sharpness=settings.sharpness.fillna(0))
-                panels[method] = filled.pivot_table(**told, aggfunc="max")
+                filled = settings.fillna({"sharpness": 0})
+                panels[method] = filled.pivot_table("judged", rows[-1], "sharpness", "max")
         return panels
