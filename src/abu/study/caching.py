@@ -21,6 +21,7 @@ from abu.study.folders import BASE, read_json, results
 from abu.study.system import System
 
 SIZES = ("alpha", "relative_norm", "rise")  # of a step: one of them
+GRID = ("timesteps", "seed", "captions", "flips", "spread")  # of a manifest: those of its grid
 
 
 def plan_cache(
@@ -57,11 +58,8 @@ def plan_cache(
     manifest = {**system.facts, **{name: options[name] for name in names}}
     manifest |= {"precision": speed["precision"], "seed": seed}
     manifest |= {"fisher": fisher and fingerprint(Path(fisher))}
-    shown = ("timesteps", "captions", "flips", "spread")
-    grid = Grid(seed=seed, **{name: options[name] for name in shown})
-    denoiser = Denoiser(
-        system.unet, system.components.scheduler, weights, device, batch_size, speed
-    )
+    grid, scheduler = Grid(**{name: manifest[name] for name in GRID}), system.components.scheduler
+    denoiser = Denoiser(system.unet, scheduler, weights, device, batch_size, speed)
     return manifest, Attribution(denoiser, images, grid)
 
 
@@ -93,10 +91,8 @@ def load_cached(
     manifest = check_manifest(folder / "manifest.json", expected)
     same = {"weights": manifest["weights"], "seed": seed, "model": system.trained["model"]}
     check_manifest(base / "manifest.json", same)
-    names = ("timesteps", "seed", "captions", "flips", "spread")
-    grid = Grid(**{name: manifest[name] for name in names})
     weights = select_weights(system.unet, manifest["weights"])
-    scheduler = system.components.scheduler
+    grid, scheduler = Grid(**{name: manifest[name] for name in GRID}), system.components.scheduler
     denoiser = Denoiser(system.unet, scheduler, weights, str(device), batch_size, speed)
     curvature = read_tensors(base / "curvature.safetensors")
     losses = torch.from_numpy(read_cache(folder, manifest))
