@@ -100,8 +100,7 @@ def main(words: list[str]) -> None:
     verdict = verdict_of(bank, queries.name, latents, tuning=False)
     scores = sharpen(scores, given.sharpness)
     table = table_of({"yours": scores}, verdict.halves, verdict.differences, queries.kind)
-    pairs = len(verdict.pairs)
-    print(f"Linear datamodelling score over {pairs} pairs of halves, 95 % intervals:")
+    print(f"Linear datamodelling score over {len(verdict.pairs)} pairs of halves, 95 % intervals:")
     for row in table.itertuples():
         bounds = f"({row.low:.3f} to {row.high:.3f})"
         print(f"  {row.kind:<14}{row.lds:6.3f}  {bounds}, {row.queries} queries")

@@ -76,9 +76,8 @@ def plan_squares(
             method = names[(q + r) % len(names)]
             also = right[row] & besides
             values = np.where(also, -np.inf, scores[method][row])
-            named = values > -np.inf
             order = rank(np.where(values == -np.inf, np.finfo(np.float64).min, values))
-            top = [i for i in order[:k] if named[i]]
+            top = [i for i in order[:k] if values[i] > -np.inf]
             images = {"images": places[top].tolist(), "also": places[also].tolist()}
             rows.append({**square, "query": row, "method": method, **images})
     return pd.DataFrame(rows)

@@ -35,8 +35,7 @@ def measure(
             measures = average_precision(values, relevant), recall(values, relevant, k)
             rows.append((method, query, *measures, len(values)))
             ranks.append(np.flatnonzero(relevant[rank(values)]) + 1)
-    columns = ["method", "query", "precision", "recall", "images"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=["method", "query", "precision", "recall", "images"])
     if len(sizes := {*table.images, len(relevant)}) > 1:
         raise ValueError(f"methods rank {sorted(sizes)} images; expected all the same")
     n = len(relevant)

@@ -86,8 +86,7 @@ def load_cached(
     of the system, and names the field that differs.
     """
     folder, base = results("cache", system.name), results("cache")
-    precision = speed["precision"]
-    expected = {"precision": precision, "seed": seed, **system.facts}
+    expected = {"precision": speed["precision"], "seed": seed, **system.facts}
     manifest = check_manifest(folder / "manifest.json", expected)
     same = {"weights": manifest["weights"], "seed": seed, "model": system.trained["model"]}
     check_manifest(base / "manifest.json", same)
