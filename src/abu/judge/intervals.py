@@ -36,6 +36,4 @@ def holm(p: np.ndarray) -> np.ndarray:
     """p values corrected for their number (Holm 1979)."""
     order = np.argsort(p)
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    out = np.empty(len(p))
-    out[order] = np.minimum(steps, 1.0)
-    return out
+    return np.minimum(steps, 1.0)[np.argsort(order)]
