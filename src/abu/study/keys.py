@@ -110,7 +110,10 @@ def key(*values) -> str:
         elif isinstance(value, nn.Module):
             feed(kind)
             config = getattr(value, "config", {})
-            walk(config if isinstance(config, Mapping) else config.to_dict())
+            config = dict(config) if isinstance(config, Mapping) else config.to_dict()
+            if unset := config.get("_use_default_values"):  # diffusers lists a set of names
+                config["_use_default_values"] = sorted(unset)
+            walk(config)
             walk(value.state_dict())
         elif isinstance(value, PreTrainedTokenizerBase):
             words = sorted(value.get_vocab().items())
