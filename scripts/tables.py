@@ -50,11 +50,13 @@ LESS = (
 )
 NAMED = {"style": "styles", "concepts": "blocks of ten concepts"}
 GROUPED = {"ridge-product", "coupling", "latent", *TOLD}  # methods that are asked of groups
-SHORTCUTS = {  # of fast.csv: how the page calls it, what was asked for (embedded, paper's U-Net)
+STEP = "a step of a bank's model: the plain loop against"
+SHORTCUTS = {  # of fast.csv and bank.csv: how the page calls it, what was asked for
     "Fisher information: time": ("Fisher of the K/V weights against torch.func, time", "4x, 8x"),
     "Fisher information: peak memory": ("the same, peak memory", "4x"),
     "loss table, shared: time": ("loss table, shared against repeated captions", "1.25x"),
     "loss table, shared, channels last: time": ("the same, channels last", "1.25x"),
+    "loss table, shared, compiled: time": ("the same, compiled", "1.25x"),
     "100 queries: linear + Gauss-Newton": ("100 queries to second order against 100 passes", "40x"),
     "a new query: finite pass against the store": ("a new query from the store", "50x"),
     "a new query: finite pass against two stages, 20%": ("the same, in two stages", "6x"),
@@ -66,6 +68,10 @@ SHORTCUTS = {  # of fast.csv: how the page calls it, what was asked for (embedde
         "the same, channels last",
         "60 %, 70 %",
     ),
+    "loss pass, shared, compiled: share of the matmul rate": ("the same, compiled", "60 %, 70 %"),
+    f"{STEP} at once": ("a bank's model, two at once, against one by the plain loop", "1.3x"),
+    f"{STEP} compiled": ("the same, compiled", "1.3x"),
+    f"{STEP} ours": ("one alone by this package's loop", "1.3x"),
 }
 
 
@@ -318,6 +324,28 @@ def draws(table: pd.DataFrame, drawn: pd.DataFrame) -> str:
     return f"{lines}\n\n{wrapped('With 20 timesteps, ' + '; '.join(said) + '.')}"
 
 
+def seeds(table: pd.DataFrame, named: pd.DataFrame) -> str:
+    """Methods by how many models, of other seeds, they ask, and the comparisons that were named."""
+    names = table.index.str.rpartition(", ")
+    wide = table.assign(name=names.get_level_values(0), at=names.get_level_values(2).astype(int))
+    counts = sorted(wide["at"].unique())
+    heads = [f"{count} model{'s' if count > 1 else ''}" for count in counts]
+    rows = [["method", *heads, f"{counts[-1]} less one"], ["---"] * (2 + len(counts))]
+    for name, part in wide.groupby("name", sort=False):
+        by = part.set_index("at").loc[counts]
+        last = by.iloc[-1]
+        more = f"{last.more:+.2f} ({last.least:+.2f} to {last.most:+.2f})"
+        rows.append([name, *[scored(row) for row in by.itertuples()], more])
+    said = [
+        f"""{row.method} beside {row.other} {row.difference:+.3f} ({row.low:+.3f} to
+        {row.high:+.3f}, p = {row.p_holm:.2g})"""
+        for row in named.itertuples()
+    ]
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    told = f"Named before, over {named.pairs.iloc[0]} pairs (Holm): {'; '.join(said)}."
+    return f"{lines}\n\n{wrapped(told)}"
+
+
 def groups(table: pd.DataFrame) -> str:
     """What is said of images, by concepts and by styles as wholes, and within concepts."""
     shown = {
@@ -436,7 +464,8 @@ def fast(table: pd.DataFrame) -> str:
 
     rows = [["shortcut", "embedded U-Net", "the paper's U-Net, random weights", "bar"], ["---"] * 4]
     for what, (name, bar) in SHORTCUTS.items():
-        rows.append([name, cell(what, "embedded"), cell(what, "paper"), bar])
+        cells = [cell(what, "embedded"), cell(what, "paper")]
+        rows += [[name, *cells, bar]] if any(cells) else []
     return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
 
 
@@ -500,6 +529,10 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             pd.read_csv(root / "benchmarks/draws.csv", index_col=0),
             pd.read_csv(root / "benchmarks/drawn.csv"),
         ),
+        "seeds": seeds(
+            pd.read_csv(root / "benchmarks/seeds.csv", index_col=0),
+            pd.read_csv(root / "benchmarks/seeds-named.csv"),
+        ),
         "ablations": (root / "results/ablations/table.md").read_text().strip(),
         "groups": groups(pd.read_csv(root / "benchmarks/groups.csv")),
         "left_out": left_out(pd.read_csv(root / "benchmarks/left-out.csv")),
@@ -509,7 +542,12 @@ def parts(root: Path = ROOT) -> dict[str, str]:
             pd.read_csv(root / "benchmarks/objects.csv"),
             pd.read_csv(root / "benchmarks/parts.csv", index_col="there"),
         ),
-        "fast": fast(pd.read_csv(root / "benchmarks/fast.csv").query("device == 'cpu'")),
+        "fast": fast(
+            pd.concat(
+                pd.read_csv(root / f"benchmarks/{name}.csv").query("device == 'cpu'")
+                for name in ("fast", "bank")
+            )
+        ),
         "floors": floors(pd.read_csv(root / "benchmarks/floors.csv").query("device == 'cpu'")),
         "eight": eight(pd.read_csv(root / "results/eight/summary.csv")),
         "regressed": regressed(retrained, ceiling),
