@@ -15,13 +15,12 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import subprocess
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -190,24 +189,23 @@ def matmul_rate(device: str, size: int = 2048, count: int = 7) -> float:
 
 def loss_rows(name: str, device: str, count: int) -> list[dict]:
     """The loss table against plain diffusers with repeated text, and its share of the rate of a
-    matrix product; compiled too, where there is a compiler, whose seconds come before."""
+    matrix product."""
     denoiser, *given = setting(name, device)
-    ways: dict[str, dict] = {"": {}, ", channels last": {"channels_last": True}}
-    if device != "cpu" or shutil.which(os.environ.get("CXX", "g++")):
-        ways[", compiled"] = {"compile": True}
-    copied = lambda speed: replace(denoiser, unet=copy.deepcopy(denoiser.unet), speed=speed)
-    plain, others = copied({}), {f"shared{way}": copied(speed) for way, speed in ways.items()}
-    for other in others.values():
-        speed_up(other.unet, **other.speed)
-    sides = {side: partial(loss_table, other, *given) for side, other in others.items()}
-    sides["reference"] = lambda: reference_losses(plain, *given)
-    for call in sides.values():
-        call()
+    plain, last = (
+        replace(denoiser, unet=copy.deepcopy(denoiser.unet), speed=speed)
+        for speed in ({}, {"channels_last": True})
+    )
+    speed_up(last.unet, channels_last=True)
+    sides = {
+        "shared": lambda: loss_table(denoiser, *given),
+        "shared, channels last": lambda: loss_table(last, *given),
+        "reference": lambda: reference_losses(plain, *given),
+    }
     seconds, found = rounds(sides, count)
     with FlopCounterMode(display=False) as counter:
         sides["shared"]()
     rate, rows = max(matmul_rate(device), matmul_rate(device)), []
-    for side in others:
+    for side in ("shared", "shared, channels last"):
         torch.testing.assert_close(found[side], found["reference"], rtol=1e-4, atol=1e-6)
         rows.append(ratio(f"loss table, {side}: time", seconds["reference"], seconds[side]))
         reached = list(counter.get_total_flops() / np.array(seconds[side]))
