@@ -1,7 +1,6 @@
 """The tiny study: every stage runs, what comes of it, and what an edit makes stale."""
 
 import json
-import shutil
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -134,17 +133,6 @@ def test_of_a_text_encoder_the_first_layers_can_be_taken(copy: Path) -> None:
         assert_close(states, encoder.final_layer_norm(hidden[layers]).detach())
     with pytest.raises(AssertionError, match="text_layers is 4; expected 0 to 3, the layers of"):
         run_stage(copy, "components", "text_layers=4")
-
-
-@pytest.mark.slow
-def test_batches_of_the_fastest_size_change_no_score(copy: Path) -> None:
-    path = copy / "results/localize/scores.parquet"
-    before = pd.read_parquet(path)
-    shutil.rmtree(copy / "scratch")
-    run_stage(copy, "localize", "batch_size=auto")
-    [found] = json.loads((copy / "scratch/batch.json").read_text()).values()
-    assert f"batch_size = {found['batch_size']}\n" in (copy / "results/localize.ipynb").read_text()
-    pd.testing.assert_frame_equal(pd.read_parquet(path), before, rtol=1e-3)
 
 
 @pytest.mark.slow
