@@ -2,12 +2,13 @@
 ``abu.study.fastest`` measured them once for a model. Batches change results by rounding alone,
 since noise is drawn by name."""
 
-import json
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
+
+from abu.study.folders import read_json
 
 AUTO = "auto"
 USUAL = 64  # where nothing was measured
@@ -22,7 +23,7 @@ def threads_of(common: dict) -> int:
 
 def place(common: dict, root: Path) -> str:
     """What a number was measured for: machine, device, threads of a task, trained model."""
-    model = json.loads((root / TRAINED).read_text())["model"]
+    model = read_json(root / TRAINED)["model"]
     return f"{platform.node()}, {common['device']}, {threads_of(common)} threads, {model}"
 
 
@@ -31,7 +32,7 @@ def kept(common: dict, root: Path) -> int | None:
     file = root / KEPT
     if not file.is_file() or not (root / TRAINED).is_file():
         return None
-    return json.loads(file.read_text()).get(place(common, root), {}).get("batch_size")
+    return read_json(file).get(place(common, root), {}).get("batch_size")
 
 
 def numbered(study: dict, root: Path, measure: bool = False) -> dict:

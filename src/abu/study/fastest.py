@@ -5,7 +5,6 @@ batches that grow until two sizes in a row bring nothing. Writes ``scratch/batch
 ``batch_size: auto`` reads (``abu.study.batch``).
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +21,7 @@ from abu.diffusion.losses import loss_table
 from abu.diffusion.unet import select_weights
 from abu.study.batch import KEPT, place, threads_of
 from abu.study.commands import command
-from abu.study.folders import read_yaml
+from abu.study.folders import read_json, read_yaml
 from abu.study.system import load_system
 
 SIZES = tuple(2**power for power in range(3, 12))
@@ -74,7 +73,7 @@ def main() -> None:
     found = tried(seconds_a_row(Denoiser(*given, speed=speed), images))
     rates = {str(size): round(1 / seconds, 1) for size, seconds in found.items()}
     best, root = min(found, key=found.__getitem__), Path.cwd()
-    known = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    known = read_json(KEPT) if KEPT.exists() else {}
     here = {place(common, root): {"batch_size": best, "rows a second": rates}}
     write_json(KEPT, known | here)
     print(f"batch_size: {best} rows are fastest here; rows a second: {rates}", file=sys.stderr)
